@@ -1,0 +1,55 @@
+"""phasewatch: what a long run is doing, how far it is, when it will be done, and in which phase it died.
+
+Writing: phase -> tracker -> dispatcher -> sinks. Imports go downward only:
+
+    testing                    for tests, ours and those of users
+    _phase, _run               what a person touches: the with-block, the decorator, the run
+    _config                    configure(), the environment, the one default tracker
+    _tracker                   the stack of open phases; makes events of what happens
+    _dispatcher                events to sinks; their failures stay here
+    sinks/                     the console, and whoever else wants to hear
+    metalog/                   the text: names, emoji, banners
+    events, eta, plan, ...     what happened, and pure arithmetic over it
+"""
+
+from __future__ import annotations
+
+from . import sinks
+from ._config import configure
+from ._phase import phase
+from ._report import PhasewatchWarning
+from ._run import run
+from ._tracker import Phase, Tracker, current
+from .events import (
+    Event,
+    MetricsLogged,
+    PhaseEnded,
+    PhaseInfo,
+    PhaseProgressed,
+    PhaseStarted,
+    Position,
+    Sink,
+)
+from .metalog.catalog import register
+from .plan import TrainingPlan
+
+__all__ = [
+    "Event",
+    "MetricsLogged",
+    "Phase",
+    "PhaseEnded",
+    "PhaseInfo",
+    "PhaseProgressed",
+    "PhaseStarted",
+    "PhasewatchWarning",
+    "Position",
+    "Sink",
+    "Tracker",
+    "TrainingPlan",
+    "configure",
+    "current",
+    "phase",
+    "register",
+    "run",
+    "sinks",
+]

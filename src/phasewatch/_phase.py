@@ -1,0 +1,91 @@
+"""`phase`: the with-block and the decorator."""
+
+from __future__ import annotations
+
+from ._config import default_tracker
+from ._spec import PhaseSpec
+from ._tracker import DISABLED, Phase, make_phase
+from ._typing import TYPE_CHECKING, overload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any, TypeVar
+
+    Fn = TypeVar("Fn", bound=Callable[..., Any])
+
+
+@overload
+def phase(name: Fn, /) -> Fn: ...
+@overload
+def phase(
+    name: str | None = None,
+    /,
+    *,
+    total: int | Callable[..., int | None] | None = None,
+    unit: str = "item",
+    counters: Mapping[str, int | None] | None = None,
+    details: Mapping[str, object] | None = None,
+    message: str | Callable[..., str | None] | None = None,
+    step: int | Callable[..., int | None] | None = None,
+    start: int = 0,
+    emoji: str | None = None,
+    every: int | None = None,
+    **attributes: object,
+) -> Phase: ...
+def phase(
+    name: Any = None,
+    /,
+    *,
+    total: Any = None,
+    unit: str = "item",
+    counters: Mapping[str, int | None] | None = None,
+    details: Mapping[str, object] | None = None,
+    message: Any = None,
+    step: Any = None,
+    start: int = 0,
+    emoji: str | None = None,
+    every: int | None = None,
+    **attributes: object,
+) -> Any:
+    """Return a phase: a context manager and a decorator. ``@phase`` alone names it after the function.
+
+    The decorator takes functions, methods, coroutines, generators and asynchronous generators; each call is a phase of
+    its own. ``total``, ``message`` and ``step`` may be callables of the call's arguments, matched by name:
+    ``step=lambda self: self.global_step``.
+
+    Args:
+        name: of the phase, by custom in capitals. What the META LOG knows, or `phasewatch.register` was told, has
+            banners of its own; any other name has the plain ones.
+        total: units expected; None if unknown.
+        unit: the name of one unit, singular.
+        counters: further counts, each with the total expected, or None.
+        details: shown in the opening banner as given.
+        message: shown in the opening title.
+        step: the step of the run to which the phase belongs, shown in the opening title.
+        start: units that were done before (a resumed run): they count for the position, not for the speed.
+        emoji: instead of the one that the name has.
+        every: write a progress line every so many units; by default the first, the last, and at most one a second.
+        **attributes: kept with the phase; ``epochs`` is shown as the total of epochs.
+
+    Warns:
+        PhasewatchWarning: an option that cannot be taken as it is; it is left out.
+
+    Raises:
+        TypeError: what is decorated is a class, or no function.
+    """
+    if not default_tracker.enabled:
+        return name if _is_function(name) else DISABLED
+    if _is_function(name):
+        return make_phase(default_tracker, None)(name)
+    plain = total is None and counters is None and details is None and message is None and step is None
+    if plain and unit == "item" and not start and emoji is None and every is None and not attributes:
+        return make_phase(default_tracker, name)
+    spec = PhaseSpec(
+        name, total=total, unit=unit, counters=counters, details=details, message=message, step=step, start=start,
+        emoji=emoji, every=every, attributes=attributes,
+    )  # fmt: skip
+    return make_phase(default_tracker, name, spec)
+
+
+def _is_function(name: object) -> bool:
+    return callable(name) or isinstance(name, (staticmethod, classmethod, property))

@@ -1,0 +1,40 @@
+"""How phasewatch speaks of trouble: a warning for a mistake in a call, a log record for a failure of its own.
+
+Neither ever raises: instrumentation that breaks a training run because of how it was called is worse than none.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+class PhasewatchWarning(UserWarning):
+    """A call that phasewatch could not take as it was; it says which phase, and what to do instead."""
+
+
+def warn(message: str) -> None:
+    """Warn about a mistake in a call, at the caller's own line. Under ``-W error`` it is logged instead of raised."""
+    # The place is found by walking, since the same mistake is reached through calls of different depth.
+    level = 2
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
+        frame = frame.f_back
+        level += 1
+    try:
+        warnings.warn(message, PhasewatchWarning, stacklevel=level - 1)
+    except Exception:
+        failure(message, with_traceback=False)
+
+
+def failure(message: str, *, with_traceback: bool = True) -> None:
+    """Log a failure to the logger ``phasewatch``, with the traceback of the exception that is being handled."""
+    try:
+        import logging  # here: it costs 10 ms, which an import of phasewatch need not pay
+
+        logging.getLogger("phasewatch").error("%s", message, exc_info=with_traceback)
+    except Exception:  # a logging handler that raises; there is nobody left to tell
+        pass

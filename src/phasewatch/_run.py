@@ -1,0 +1,89 @@
+"""`run`: the root of a record, with its own sinks and its last banner."""
+
+from __future__ import annotations
+
+from ._config import default_tracker
+from ._spec import PhaseSpec
+from ._tracker import DISABLED, Phase, Tracker
+from ._typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import TracebackType
+    from typing import Any
+
+    from .events import Sink
+    from .plan import TrainingPlan
+
+
+class Run(Phase):
+    """A run: the phase around all others, and a record of its own."""
+
+    __slots__ = ("_clock", "_plan", "_sinks")
+
+    role = "run"
+
+    def __init__(
+        self, name: str, spec: PhaseSpec, plan: TrainingPlan | None, sinks: tuple[Sink, ...] | None,
+        clock: Callable[[], float] | None,
+    ) -> None:  # fmt: skip
+        super().__init__(default_tracker, name, spec)
+        self._plan = plan
+        self._sinks = sinks
+        self._clock = clock
+
+    @property
+    def plan(self) -> TrainingPlan | None:
+        """What the run was said to do."""
+        return self._plan
+
+    def _open(self) -> None:
+        super()._open()
+        default_tracker.open_runs.append(self)
+
+    def _place(self, outer: Phase | None) -> tuple[Phase | None, Tracker]:
+        # A run inside a run is a record of its own.
+        sinks = default_tracker.sinks if self._sinks is None else self._sinks
+        return None, Tracker(sinks, default_tracker.clock if self._clock is None else self._clock)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, traceback)
+        if self in default_tracker.open_runs and not self._is_open():
+            default_tracker.open_runs.remove(self)
+            if self._sinks is not None:
+                self._tracker.close()
+
+    def _again(self, name: str, spec: PhaseSpec) -> Phase:
+        return Run(name, spec, self._plan, self._sinks, self._clock)
+
+
+def run(
+    name: str = "run",
+    *,
+    plan: TrainingPlan | None = None,
+    sinks: Iterable[Sink] | None = None,
+    clock: Callable[[], float] | None = None,
+    message: str | None = "Training Finished Successfully!",
+    **attributes: Any,
+) -> Phase:
+    """Return the root phase of a run: a context manager and a decorator.
+
+    It ends with the last banner, ALL PHASES COMPLETE or the phase in which the run failed, and a table of where the
+    time went. A run inside a run is a record of its own.
+
+    Args:
+        name: of the run.
+        plan: what will run. From it, a step knows its epoch, and the last banner that a run is for validation only.
+        sinks: who hears of the events; by default those of `phasewatch.configure`. These are closed when the run ends.
+        clock: monotonic seconds, with an optional ``wall()``; by default that of `phasewatch.configure`.
+        message: shown in the last banner.
+        **attributes: kept with the run.
+    """
+    if not default_tracker.enabled:
+        return DISABLED
+    if plan is not None:
+        attributes = {"val_only": plan.val_only, **attributes}
+    spec = PhaseSpec(name, message=message, attributes=attributes)
+    return Run(str(name), spec, plan, None if sinks is None else tuple(sinks), clock)

@@ -1,0 +1,113 @@
+"""What a phase was asked to be: its options, checked once, shared by every call of a decorated function."""
+
+from __future__ import annotations
+
+from ._report import warn
+from ._tally import as_count
+from ._typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    # An option that may depend on the call of a decorated function: the value, or what makes it of the arguments.
+    OfCall = Any
+
+
+class PhaseSpec:
+    """The options of a phase. What cannot be taken as it is costs a warning, never the caller's run."""
+
+    __slots__ = ("attributes", "counters", "details", "emoji", "every", "message", "start", "step", "total", "unit")
+
+    def __init__(
+        self,
+        name: str | None = None,  # of the phase, for the warnings
+        *,
+        total: OfCall = None,
+        unit: str = "item",
+        counters: Mapping[str, float | None] | None = None,
+        details: Mapping[str, object] | None = None,
+        message: OfCall = None,
+        step: OfCall = None,
+        start: int = 0,
+        emoji: str | None = None,
+        every: int | None = None,
+        attributes: Mapping[str, object] | None = None,
+    ) -> None:
+        self.total = total if callable(total) else count_or_warn(name, "total", total, least=0)
+        self.unit = str(unit) or "item"
+        self.counters = _counters(name, counters)
+        self.details = _mapping(name, "details", details)
+        self.message = message if message is None or callable(message) else str(message)
+        self.step = step if callable(step) else count_or_warn(name, "step", step)
+        self.start = count_or_warn(name, "start", start, least=0) or 0
+        self.emoji = emoji
+        self.every = count_or_warn(name, "every", every, least=1)
+        self.attributes: Mapping[str, object] = attributes or {}
+
+    @property
+    def depends_on_call(self) -> bool:
+        """Whether `resolve` has anything to do."""
+        return callable(self.total) or callable(self.message) or callable(self.step)
+
+    def resolve(self, name: str, ask: Callable[[Callable[..., object]], object]) -> PhaseSpec:
+        """Return the spec with each callable option replaced by what ``ask(option)`` returns."""
+
+        def asked(option: str, value: OfCall) -> OfCall:
+            if not callable(value):
+                return value
+            try:
+                return ask(value)
+            except Exception as error:
+                warn(
+                    f"phase {name!r}: {option}= raised {error!r} and is left out; it is called with the arguments of the "
+                    f"decorated function, by the names that it shares with them"
+                )
+                return None
+
+        return PhaseSpec(
+            name, total=asked("total", self.total), unit=self.unit, counters=self.counters, details=self.details,
+            message=asked("message", self.message), step=asked("step", self.step), start=self.start, emoji=self.emoji,
+            every=self.every, attributes=self.attributes,
+        )  # fmt: skip
+
+
+def count_or_warn(name: str | None, option: str, value: object, *, least: int | None = None) -> int | None:
+    """Return a whole number, or None with a warning for what is none or is below ``least``."""
+    if value is None:
+        return None
+    count = as_count(value)
+    if count is None or (least is not None and count < least):
+        bound = "" if least is None else f" of at least {least}"
+        warn(f"phase {name!r}: {option}={value!r} is left out; it must be a whole number{bound}, or None")
+        return None
+    return count
+
+
+def _mapping(name: str | None, option: str, value: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    if not value:
+        return {}
+    try:
+        return dict(value)
+    except (TypeError, ValueError):
+        warn(f"phase {name!r}: {option}={value!r} is left out; it must be a mapping of names to values")
+        return {}
+
+
+def _counters(name: str | None, value: Mapping[str, float | None] | None) -> Mapping[str, float | None]:
+    counters = _mapping(name, "counters", value)
+    return {str(key): count_or_warn(name, f"counters[{key!r}]", total, least=0) for key, total in counters.items()}
+
+
+PLAIN = PhaseSpec()  # of a phase that was given a name and nothing else
+
+
+def make_spec(name: str | None, options: Mapping[str, Any]) -> PhaseSpec:
+    """Return the spec of a phase; options that are not those of a phase are its attributes."""
+    if not options:
+        return PLAIN
+    known = {key: value for key, value in options.items() if key in _OPTIONS}
+    return PhaseSpec(name, **known, attributes={key: value for key, value in options.items() if key not in _OPTIONS})
+
+
+_OPTIONS = frozenset(PhaseSpec.__slots__) - {"attributes"}

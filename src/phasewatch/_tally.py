@@ -1,0 +1,156 @@
+"""Counts and means of one phase: pure arithmetic over what the phase was told."""
+
+from __future__ import annotations
+
+import operator
+
+from ._typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def as_number(value: object) -> float | None:
+    """Return a number as a float, and None for what is none.
+
+    Scalars of numpy, torch, jax and the like are taken through their ``item()``, so that none of them is imported.
+    """
+    if type(value) is float:
+        return value
+    if isinstance(value, (str, bytes)):
+        return None
+    try:
+        item = getattr(value, "item", None)
+        return float(item() if item is not None else value)  # type: ignore[arg-type]  # float() is asked, and may refuse
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")  # type: ignore[operator]  # only numbers overflow
+    except Exception:  # a tensor of many elements, an object whose __float__ fails: no number
+        return None
+
+
+def as_count(value: object) -> int | None:
+    """Return a whole number as an int (``28``, ``28.0``, ``numpy.int64(28)``), and None for anything else."""
+    if type(value) is int:
+        return value
+    try:
+        return operator.index(value)  # type: ignore[arg-type]  # it is asked, and may refuse
+    except Exception:
+        number = as_number(value)
+        return int(number) if number is not None and number.is_integer() else None
+
+
+class Metric:
+    """One metric of a phase: its last value, how many were given, and their weighted mean."""
+
+    __slots__ = ("_sum", "_weight", "count", "last")
+
+    def __init__(self) -> None:
+        self.last = float("nan")
+        self.count = 0
+        self._sum = 0.0
+        self._weight = 0.0
+
+    @property
+    def mean(self) -> float:
+        """The weighted mean of all values; NaN before the first, the last value if nothing had any weight."""
+        return self._sum / self._weight if self._weight else self.last
+
+    def add(self, value: float, weight: float) -> None:
+        """Take a value that covers ``weight`` units."""
+        self.last = value
+        self.count += 1
+        if weight:  # else an infinite value without weight would make the sum NaN
+            self._sum += value * weight
+            self._weight += weight
+
+    def __repr__(self) -> str:
+        return f"Metric(last={self.last!r}, mean={self.mean!r}, count={self.count!r})"
+
+
+class Tally:
+    """How far a phase is, and the figures that came with it."""
+
+    __slots__ = (
+        "aside",
+        "aside_counted",
+        "counted_at",
+        "counters",
+        "done",
+        "logged",
+        "means",
+        "shown",
+        "shown_at",
+        "start",
+        "total",
+    )
+
+    def __init__(self, start: int, total: int | None, counters: Iterable[str], now: float) -> None:
+        self.start = start
+        self.done = start
+        self.total = total
+        self.counters: dict[str, float] = dict.fromkeys(counters, 0)
+        self.means: dict[str, Metric] = {}
+        self.logged: dict[str, Metric] = {}
+        self.counted_at = now  # clock seconds at the last count
+        self.aside = 0.0  # seconds of phases inside this one that are no units of it
+        self.aside_counted = 0.0  # those up to counted_at
+        self.shown = start  # what the last progress event said
+        self.shown_at: float | None = None
+
+    def add(self, values: dict[str, object], n: int, weight: object) -> list[str]:
+        """Add values that came with ``n`` units: declared counters add up, the rest are means.
+
+        The weight of a mean is ``weight``, else the first declared counter among the values, else ``n``.
+        Returns the names of what was no number, or a weight that was none.
+        """
+        refused = []
+        covers: float | None = None
+        if weight is not None:
+            covers = as_number(weight)
+            if covers is None or not 0 <= covers < float("inf"):
+                refused.append("weight")
+                covers = None
+        means = []
+        for name, value in values.items():
+            number = as_number(value)
+            if number is None:
+                refused.append(name)
+            elif name in self.counters:
+                whole = int(number) if number.is_integer() else number
+                self.counters[name] += whole
+                if covers is None and 0 <= number < float("inf"):
+                    covers = number
+            else:
+                means.append((name, number))
+        if covers is None:
+            covers = float(n)
+        for name, number in means:
+            metric = self.means.get(name)
+            if metric is None:
+                metric = self.means[name] = Metric()
+            metric.add(number, covers)
+        return refused
+
+    def log(self, values: dict[str, object]) -> tuple[dict[str, float], list[str]]:
+        """Take logged metrics; returns those that were numbers, and the names of those that were not."""
+        taken: dict[str, float] = {}
+        refused = []
+        for name, value in values.items():
+            number = as_number(value)
+            if number is None:
+                refused.append(name)
+                continue
+            taken[name] = number
+            metric = self.logged.get(name)
+            if metric is None:
+                metric = self.logged[name] = Metric()
+            metric.add(number, 1.0)
+        return taken, refused
+
+    def mean_values(self) -> dict[str, float]:
+        """Return the mean of each value that `add` took."""
+        return {name: metric.mean for name, metric in self.means.items()}
+
+    def last_logged(self) -> dict[str, float]:
+        """Return the last value of each logged metric."""
+        return {name: metric.last for name, metric in self.logged.items()}

@@ -1,0 +1,714 @@
+"""The stack of open phases, and what turns entering, advancing and leaving them into events.
+
+Which phase is current is kept in one ContextVar that holds the innermost phase of a thread or task; the rest of the
+stack is that phase's chain of parents. Nothing of it is shared between threads or changed behind them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from contextvars import ContextVar
+
+from . import _wrap
+from ._dispatcher import Dispatcher
+from ._fault import Fault, told
+from ._report import failure, warn
+from ._spec import PLAIN, PhaseSpec, count_or_warn, make_spec
+from ._tally import Tally, as_count
+from ._typing import TYPE_CHECKING, overload
+from .eta import time_left
+from .events import MetricsLogged, PhaseEnded, PhaseInfo, PhaseProgressed, PhaseStarted, Position
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+    from types import TracebackType
+    from typing import Any, ClassVar, TypeVar
+
+    from ._tally import Metric
+    from .events import Event, Role, Sink, Status
+    from .plan import TrainingPlan
+
+    Fn = TypeVar("Fn", bound=Callable[..., Any])
+    Item = TypeVar("Item")
+    Self = TypeVar("Self", bound="Phase")
+
+_LINE_SECONDS = 1.0  # between two progress lines
+_NUMBERS = "ints, floats and scalars of numpy or torch"
+
+_current: ContextVar[Phase | None] = ContextVar("phasewatch_current", default=None)
+
+
+class _Process:
+    """The identity of this process: after a fork, the child has another."""
+
+    def __init__(self, forked_from: str | None = None) -> None:
+        # From the system and not from `random`, whose state belongs to the program.
+        self.token = os.urandom(4).hex()
+        self.forked_from = forked_from  # the id of the phase that was current where the process was forked
+
+
+_process: _Process | None = None
+_numbers = itertools.count(1)
+
+
+def _this_process() -> _Process:
+    """Return the identity of this process; the first call prepares for forks, which an import must not."""
+    global _process
+    if _process is None:
+        _process = _Process()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_after_fork)
+    return _process
+
+
+def _after_fork() -> None:
+    global _process
+    phase = current()  # still by the parent's identity
+    _process = _Process(forked_from=phase.id if phase is not None else None)
+    _current.set(None)
+
+
+def current() -> Phase | None:
+    """Return the innermost open phase of this thread or task, or None."""
+    phase = _current.get()
+    while phase is not None and not phase._is_open():
+        phase = phase._parent
+    return phase
+
+
+class Tracker:
+    """Where phases go: a clock, and the sinks that hear of them.
+
+    Phases opened with `phasewatch.phase` find theirs by themselves. A tracker of one's own serves tests, and libraries
+    that keep their phases apart from those of the program.
+
+    Args:
+        sinks: who hears of the events.
+        clock: a callable that returns monotonic seconds; if it has a ``wall()``, that gives the time of day in seconds
+            since 1970, else `time.time` does.
+    """
+
+    enabled = True
+
+    def __init__(self, sinks: Iterable[Sink] = (), clock: Callable[[], float] | None = None) -> None:
+        self._dispatcher = Dispatcher(sinks)
+        self.clock = time.perf_counter if clock is None else clock
+        self._wall: Callable[[], float] = getattr(clock, "wall", time.time)
+        self._last_now = 0.0
+        self._clock_reported = False
+
+    @property
+    def sinks(self) -> tuple[Sink, ...]:
+        """The sinks that hear of what happens here."""
+        return self._dispatcher.sinks
+
+    def phase(self, name: str | None = None, /, **options: Any) -> Phase:
+        """Return a phase of this tracker; the options are those of `phasewatch.phase`."""
+        return make_phase(self, name, make_spec(name, options))
+
+    def close(self) -> None:
+        """Close the sinks."""
+        self._dispatcher.close()
+
+    def place(self, phase: Phase | None) -> tuple[Phase | None, Tracker]:
+        """Return the parent and the tracker of a phase that is opened while ``phase`` is the current one."""
+        while phase is not None and phase._tracker is not self:
+            phase = phase._parent
+        return phase, self
+
+    def now(self) -> float:
+        """Return the clock's seconds; a clock that fails is reported once, and stands still."""
+        try:
+            self._last_now = self.clock()
+        except Exception:
+            if not self._clock_reported:
+                self._clock_reported = True
+                failure(f"the clock {self.clock!r} failed; the program goes on, and time stands still where it fails")
+        return self._last_now
+
+    def wall(self) -> float:
+        """Return the time of day, in seconds since 1970."""
+        return self._wall()
+
+    def wants_events(self) -> bool:
+        """Whether anybody listens: an event for nobody is not built."""
+        return bool(self._dispatcher.sinks)
+
+    def emit(self, event: Event) -> None:
+        """Hand an event to the sinks."""
+        self._dispatcher.emit(event)
+
+
+class Phase:
+    """One phase of the work: a ``with`` block, or a decorator around each call of a function.
+
+    It is made by `phasewatch.phase`. Between entering and leaving, it is the handle through which the code inside tells
+    how far it is. Nothing that it is told can raise: a mistake in a call is a `PhasewatchWarning`, once.
+    """
+
+    __slots__ = (
+        "_depth", "_elapsed", "_fault", "_handed", "_home", "_info", "_number", "_outer", "_parent", "_process", "_spec",
+        "_started", "_status", "_stepped", "_tally", "_tracker", "_tracking", "_warned", "name",
+    )  # fmt: skip
+
+    role: ClassVar[Role] = "phase"
+
+    def __init__(self, home: Tracker, name: str, spec: PhaseSpec = PLAIN) -> None:
+        self.name = name
+        self._spec = spec
+        self._home = home
+        self._tracker = home
+        self._parent: Phase | None = None
+        self._status: Status = "pending"
+        self._tally: Tally | None = None
+        self._started = 0.0
+        self._elapsed = 0.0
+        self._depth = 0  # of entries while it was open already
+        self._warned: set[str] | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._info: PhaseInfo | None = None
+        self._fault: Fault | None = None
+        self._outer: Phase | None = None  # what was current before
+        self._tracking = 0  # loops of `track` under way
+        self._handed = 0  # items that they handed out and that are being worked on
+        self._stepped = False
+
+    def _root(self) -> Phase:
+        phase = self
+        while phase._parent is not None:
+            phase = phase._parent
+        return phase
+
+    # What a person reads.
+
+    @property
+    def plan(self) -> TrainingPlan | None:
+        """What was said to run, of a run that was given a plan."""
+        return None
+
+    @property
+    def status(self) -> Status:
+        """``pending``, ``running``, ``completed``, ``failed`` or ``interrupted``."""
+        return self._status
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The names from below the run down to this phase."""
+        names = []
+        phase: Phase | None = self
+        while phase is not None and phase.role != "run":
+            names.append(phase.name)
+            phase = phase._parent
+        return tuple(reversed(names))
+
+    @property
+    def id(self) -> str | None:
+        """The id under which the events know this phase, unique among all processes; None before it is entered."""
+        return None if self._status == "pending" else f"{self._process.token}.{self._number:x}"
+
+    @property
+    def done(self) -> int:
+        """Units done, those before the start included."""
+        return self._spec.start if self._tally is None else self._tally.done + (0 if self._tracking else self._handed)
+
+    @property
+    def total(self) -> int | None:
+        """Units expected, or None."""
+        if self._tally is not None:
+            return self._tally.total
+        return None if callable(self._spec.total) else self._spec.total
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the phase was entered; once it has ended, how long it took."""
+        if self._status == "running":
+            return max(0.0, self._tracker.now() - self._started)
+        return self._elapsed
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds until the phase ends; None while nothing is known of it, 0 when it has ended."""
+        if self._status == "running":
+            return self._time_left(self._tracker.now())
+        return None if self._status == "pending" else 0.0
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """What was logged, and the means of what `advance` was given: each with ``last``, ``mean`` and ``count``."""
+        return {} if self._tally is None else {**self._tally.means, **self._tally.logged}
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} {self._status}>"
+
+    # The block.
+
+    def __enter__(self: Self) -> Self:
+        if self._is_open():
+            self._depth += 1
+            self._warn("open", "is entered while it is open; make a new one with phase(...) for each block")
+            return self
+        try:
+            self._open()
+        except Exception:
+            failure(f"phase {self.name!r} could not be opened; the program goes on without it")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._depth:
+            self._depth -= 1
+            return
+        try:
+            if self._is_open():
+                self._close(error)
+            elif self._status != "running":  # else it was opened before a fork, and is the parent process's to close
+                self._warn("closed", f"is left, but it is {self._status}; leave it once, after entering it")
+        except Exception:
+            failure(f"phase {self.name!r} could not be closed; the program goes on")
+
+    def _is_open(self) -> bool:
+        return self._status == "running" and self._process is _process
+
+    def _open(self) -> None:
+        spec = self._spec
+        if spec.depends_on_call:  # a with-block: there is no call, so the options are asked without arguments
+            spec = self._spec = spec.resolve(self.name, lambda option: option())
+        self._reset()
+        outer = self._outer = current()
+        self._parent, self._tracker = self._place(outer)
+        self._process = _this_process()
+        self._number = next(_numbers)
+        self._tally = None
+        tracker = self._tracker
+        now = self._started = tracker.now()
+        if spec is not PLAIN and (spec.total is not None or spec.counters or spec.start):
+            self._begin_tally(now)
+        self._status = "running"
+        _current.set(self)
+        if tracker.wants_events():
+            tracker.emit(PhaseStarted(self._describe(), tracker.wall()))
+
+    def _place(self, outer: Phase | None) -> tuple[Phase | None, Tracker]:
+        """Return the parent and the tracker, given the innermost open phase."""
+        return self._home.place(outer)
+
+    def _describe(self) -> PhaseInfo:
+        if self._info is None:
+            spec, own_id = self._spec, self.id
+            assert own_id is not None
+            around = self._parent._describe() if self._parent is not None else None
+            self._info = PhaseInfo(
+                self.name,
+                id=own_id,
+                parent=around.id if around is not None else self._process.forked_from,
+                run=own_id if self.role == "run" else around.run if around is not None else None,
+                path=() if self.role == "run" else (*(around.path if around is not None else ()), self.name),
+                role=self.role,
+                total=spec.total,
+                unit=spec.unit,
+                start=spec.start,
+                counters=spec.counters,
+                details=spec.details,
+                message=spec.message,
+                step=spec.step,
+                emoji=spec.emoji,
+                attributes=spec.attributes,
+                position=self._position(),
+            )
+        return self._info
+
+    def _position(self) -> Position | None:
+        return None
+
+    def _close(self, error: BaseException | None) -> None:
+        tracker = self._tracker
+        now = tracker.now()
+        self._elapsed = max(0.0, now - self._started)
+        status: Status = "completed"
+        if isinstance(error, Exception):
+            status = "failed"
+        elif error is not None and not isinstance(error, GeneratorExit):  # that is a `break` in whoever reads from us
+            status = "interrupted"
+        if self._handed and status == "completed" and self._tally is not None:
+            self._count(self._tally, self._handed, now, shown=False)  # the item at which a loop was left by `break`
+        self._tracking = self._handed = 0
+        wants_events = tracker.wants_events()
+        if wants_events and status == "completed":
+            self._show_last(now)
+        self._status = status
+        # Only where it is current: a phase may be closed by another task, or after one that was opened later.
+        if _current.get() is self:
+            _current.set(self._outer)
+        self._outer = None
+        parent = self._parent
+        innermost, origin = True, self.path
+        if status != "completed":
+            assert error is not None
+            if self._fault is not None and self._fault.is_of(error):
+                innermost, origin = False, self._fault.path
+            if parent is not None:
+                parent._fault = Fault(error, origin)
+        self._fault = None
+        if wants_events:
+            self._emit_end(error if status != "completed" else None, innermost, origin)
+        if parent is not None and parent._tally is not None:
+            self._report_to(parent, parent._tally, now)
+
+    def _emit_end(self, error: BaseException | None, innermost: bool, origin: tuple[str, ...]) -> None:
+        tracker, tally = self._tracker, self._tally
+        tracker.emit(
+            PhaseEnded(
+                self._describe(),
+                tracker.wall(),
+                status=self._status,
+                done=tally.done if tally else 0,
+                total=tally.total if tally else None,
+                elapsed=self._elapsed,
+                counters=dict(tally.counters) if tally else None,
+                means=tally.mean_values() if tally else None,
+                metrics=tally.last_logged() if tally else None,
+                error=None if error is None else told(error),
+                innermost=error is not None and innermost,
+                origin=None if error is None else origin,
+            )
+        )
+
+    def _report_to(self, parent: Phase, tally: Tally, now: float) -> None:
+        """Tell an ended phase's parent, on its tally, what the phase means for it."""
+        tally.aside += self._elapsed
+
+    def _suspend(self) -> None:
+        """Give way to other code: the generator in which this phase is has yielded."""
+        if _current.get() is self:
+            _current.set(self._outer)
+
+    def _resume(self) -> None:
+        """Be current again, inside whatever is current where the generator is read now."""
+        if self._is_open():
+            self._outer = current()
+            _current.set(self)
+
+    # Progress.
+
+    def advance(self, n: int = 1, /, *, weight: float | None = None, **values: object) -> None:
+        """Count ``n`` units as done.
+
+        Inside a loop over `track`, which counts the units itself, only the values are taken.
+
+        Args:
+            n: units, a whole number of at least 0.
+            weight: what the values cover; by default the first declared counter among them, else ``n``.
+            **values: those named in ``counters`` add up; of every other number the weighted mean is kept.
+        """
+        if not self._is_open():
+            self._warn("advance", f"is told to advance, but it is {self._status}; call advance inside its block")
+            return
+        try:
+            self._advance(n, weight, values)
+        except Exception:
+            failure(f"phase {self.name!r} could not take advance({n!r}); the program goes on")
+
+    def _advance(self, n: object, weight: object, values: dict[str, object]) -> None:
+        tally = self._tally or self._begin_tally(self._started)
+        units = as_count(n)
+        if units is None or units < 0:
+            self._warn("units", f"cannot advance by {n!r}; give a whole number of units, at least 0")
+            units = 0
+        if values:
+            self._refuse(tally.add(values, units, weight))
+        if not self._tracking:
+            self._count(tally, units, self._tracker.now())
+
+    def _begin_tally(self, now: float) -> Tally:
+        spec = self._spec
+        tally = self._tally = Tally(spec.start, spec.total, spec.counters, now)
+        return tally
+
+    def _count(self, tally: Tally, n: int, now: float, *, shown: bool = True) -> None:
+        before, total = tally.done, tally.total
+        done = tally.done = before + n
+        if n:
+            tally.counted_at = now
+            tally.aside_counted = tally.aside
+        if total is not None and done > total:
+            self._warn("total", f"has done {done} of {total} {self._spec.unit}s; it counts on, but give a total= that holds")
+        if not shown or not self._tracker.wants_events():
+            return
+        every = self._spec.every
+        if every is not None:
+            due = done // every > before // every
+        elif self._stepped:  # each step has announced itself
+            due = False
+        else:
+            due = (
+                tally.shown_at is None
+                or (total is not None and before < total <= done)
+                or now - tally.shown_at >= _LINE_SECONDS
+            )
+        if due:
+            self._show(tally, now)
+
+    def _show(self, tally: Tally, now: float) -> None:
+        tally.shown, tally.shown_at = tally.done, now
+        self._tracker.emit(
+            PhaseProgressed(
+                self._describe(),
+                self._tracker.wall(),
+                done=tally.done,
+                total=tally.total,
+                elapsed=max(0.0, now - self._started),
+                eta=self._time_left(now),
+                counters=dict(tally.counters),
+                means=tally.mean_values(),
+            )
+        )
+
+    def _show_last(self, now: float) -> None:
+        """Tell the final count, if the last line was held back because it came too soon after another."""
+        tally = self._tally
+        if tally is not None and self._spec.every is None and not self._stepped and tally.done != tally.shown:
+            self._show(tally, now)
+
+    def _time_left(self, now: float, units_left: int | None = None) -> float | None:
+        tally = self._tally
+        if tally is None or tally.total is None:
+            return None
+        return time_left(
+            tally.total - tally.done if units_left is None else units_left,
+            tally.done - tally.start,
+            busy=tally.counted_at - self._started - tally.aside_counted,
+            waiting=max(0.0, now - tally.counted_at - (tally.aside - tally.aside_counted)),
+        )
+
+    @overload
+    def track(self, iterable: Iterable[Item]) -> Iterator[Item]: ...
+    @overload
+    def track(self, iterable: AsyncIterable[Item]) -> AsyncIterator[Item]: ...
+    def track(self, iterable: Any) -> Any:
+        """Iterate, and count each item when its turn in the loop is over; its length is the total if none was given.
+
+        The item at which a loop is left by ``break`` counts; one at which it is left by an exception does not.
+        Works for asynchronous iterables too, with ``async for``.
+        """
+        if not self._is_open():
+            self._warn("track", f"is told to track, but it is {self._status}; iterate inside its block")
+            return iter(iterable) if hasattr(iterable, "__iter__") else iterable
+        tally = self._tally or self._begin_tally(self._started)
+        if tally.total is None:
+            try:
+                tally.total = tally.start + len(iterable)
+            except Exception:  # a generator, or a loader of unknown length
+                pass
+        if hasattr(iterable, "__aiter__") and not hasattr(iterable, "__iter__"):
+            return self._track_async(iterable, tally)
+        return self._track(iterable, tally)
+
+    def _track(self, iterable: Iterable[Item], tally: Tally) -> Iterator[Item]:
+        self._tracking += 1
+        try:
+            for item in iterable:
+                self._handed += 1
+                yield item
+                self._item_done(tally)
+        finally:
+            self._tracking = max(0, self._tracking - 1)
+
+    async def _track_async(self, iterable: AsyncIterable[Item], tally: Tally) -> AsyncIterator[Item]:
+        self._tracking += 1
+        try:
+            async for item in iterable:
+                self._handed += 1
+                yield item
+                self._item_done(tally)
+        finally:
+            self._tracking = max(0, self._tracking - 1)
+
+    def _item_done(self, tally: Tally) -> None:
+        if tally is self._tally and self._is_open():
+            self._handed -= 1
+            try:
+                self._count(tally, 1, self._tracker.now())
+            except Exception:
+                failure(f"phase {self.name!r} could not count an item; the program goes on")
+
+    def log(self, mapping: Mapping[str, object] | None = None, /, **metrics: object) -> None:
+        """Record metrics of this phase, under any names, slashed ones as ``actor/kl`` included.
+
+        The event comes at once; the line of metrics is written when the phase ends, with the last value of each.
+        """
+        if not self._is_open():
+            self._warn("log", f"is given metrics, but it is {self._status}; call log inside its block")
+            return
+        try:
+            values = {str(name): value for name, value in {**(mapping or {}), **metrics}.items()}
+            tally = self._tally or self._begin_tally(self._started)
+            taken, refused = tally.log(values)
+            self._refuse(refused)
+            if taken and self._tracker.wants_events():
+                self._tracker.emit(MetricsLogged(self._describe(), self._tracker.wall(), values=taken))
+        except Exception:
+            failure(f"phase {self.name!r} could not take log(...); the program goes on")
+
+    def step(self, *, step: int | None = None, epoch: int | None = None, **options: Any) -> Phase:
+        """Return one unit of this phase as a phase inside it, named ``{NAME} {UNIT}``: TRAINING STEP.
+
+        When it completes, this phase advances by one; when it raises, the count stays where it was.
+
+        Args:
+            step: its number; by default one more than are done.
+            epoch: the epoch that it belongs to, counted from 1.
+            **options: those of `phasewatch.phase`.
+        """
+        number = count_or_warn(self.name, "step", step)
+        epoch = count_or_warn(self.name, "epoch", epoch)
+        name = f"{self.name} {self._spec.unit.upper()}"
+        return _Step(self, name, make_spec(name, options), number, epoch)
+
+    # The decorator.
+
+    def __call__(self, fn: Fn) -> Fn:
+        """Decorate: each call of the function is a phase of its own."""
+        return _wrap.wrap(fn, self._opener)
+
+    def _opener(self, fn: Callable[..., Any]) -> _wrap.Opener:
+        home, spec, name = self._home, self._spec, self.name
+        of_call = _wrap.arguments_for(fn) if spec.depends_on_call else None
+
+        def open_for(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Phase:
+            if not home.enabled:
+                return DISABLED
+            resolved = spec.resolve(name, of_call(args, kwargs)) if of_call is not None else spec
+            return self._again(name, resolved)
+
+        return open_for
+
+    def _again(self, name: str, spec: PhaseSpec) -> Phase:
+        return type(self)(self._home, name, spec)
+
+    # Mistakes in calls.
+
+    def _refuse(self, names: list[str]) -> None:
+        for name in names:
+            self._warn(
+                f"value {name}", f"is given {name!r} with a value that is no number, as {_NUMBERS} are; it is left out"
+            )
+
+    def _warn(self, about: str, message: str) -> None:
+        """Warn once for each phase and mistake."""
+        if self._warned is None:
+            self._warned = set()
+        if about not in self._warned:
+            self._warned.add(about)
+            warn(f"phase {self.name!r} {message}")
+
+
+class _Step(Phase):
+    """One unit of another phase."""
+
+    __slots__ = ("_epoch", "_given_number", "_of")
+
+    role = "step"
+
+    def __init__(self, of: Phase, name: str, spec: PhaseSpec, number: int | None, epoch: int | None) -> None:
+        super().__init__(of._home, name, spec)
+        self._of = of
+        self._given_number = number
+        self._epoch = epoch
+
+    def _place(self, outer: Phase | None) -> tuple[Phase | None, Tracker]:
+        of = self._of
+        if of._is_open():
+            of._stepped = True
+            if of._tally is None:
+                of._begin_tally(of._started)
+            return of, of._tracker
+        self._warn("step", f"is a step of {of.name!r}, which is {of.status}; take steps inside its block")
+        return super()._place(outer)
+
+    def _position(self) -> Position:
+        of = self._of
+        number = of.done + 1 if self._given_number is None else self._given_number
+        epochs = of._spec.attributes.get("epochs")
+        plan = of._root().plan
+        return Position(
+            number,
+            of.total,
+            of._spec.unit,
+            epoch=plan.epoch_of(number) if self._epoch is None and plan is not None else self._epoch,
+            epochs=None if epochs is None else as_count(epochs),
+            elapsed=max(0.0, self._started - of._started),
+            eta=None if of.total is None else of._time_left(self._started, max(0, of.total - number + 1)),
+        )
+
+    def _report_to(self, parent: Phase, tally: Tally, now: float) -> None:
+        if parent is not self._of:
+            super()._report_to(parent, tally, now)
+        elif self._status == "completed" and not parent._tracking:
+            parent._count(tally, 1, now)
+
+    def _again(self, name: str, spec: PhaseSpec) -> Phase:
+        return _Step(self._of, name, spec, self._given_number, self._epoch)
+
+
+class _Disabled(Phase):
+    """What stands for every phase while phasewatch is switched off: it does nothing, as fast as can be."""
+
+    __slots__ = ()
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        pass
+
+    def _suspend(self) -> None:
+        pass
+
+    def _resume(self) -> None:
+        pass
+
+    def advance(self, n: int = 1, /, *, weight: float | None = None, **values: object) -> None:
+        pass
+
+    def track(self, iterable: Any) -> Any:
+        return iterable
+
+    def log(self, mapping: Mapping[str, object] | None = None, /, **metrics: object) -> None:
+        pass
+
+    def step(self, **options: Any) -> Phase:
+        return self
+
+    def __call__(self, fn: Fn) -> Fn:
+        return fn
+
+
+DISABLED: Phase = _Disabled(Tracker(), "")
+
+
+def make_phase(home: Tracker, name: object, spec: PhaseSpec = PLAIN) -> Phase:
+    """Return a phase, pending, or one that waits for the function that it will decorate."""
+    if name is not None and not isinstance(name, str):
+        warn(f"a phase's name must be a text, not {name!r}; it is taken as {str(name)!r}")
+        name = str(name)
+    if name is None:
+        return _Unnamed(home, "PHASE", spec)
+    return Phase(home, name, spec)
+
+
+class _Unnamed(Phase):
+    """A phase that was given no name: a decorator, which takes that of its function."""
+
+    __slots__ = ()
+
+    def _opener(self, fn: Callable[..., Any]) -> _wrap.Opener:
+        return Phase(self._home, _wrap.name_of(fn), self._spec)._opener(fn)
+
+    def _open(self) -> None:
+        self._warn("name", 'has no name; give one: phase("DOWNLOAD")')
+        super()._open()

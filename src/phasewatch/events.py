@@ -1,0 +1,245 @@
+"""What happened in a run: the types of event, and the contract of whoever wants to hear of them.
+
+Everything that phasewatch shows or stores is made from these objects alone. Figures such as elapsed and ETA are
+computed once, when the event is made, so that a replay shows what was shown.
+"""
+
+from __future__ import annotations
+
+from ._typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import ClassVar, Literal
+
+    Role = Literal["run", "phase", "step"]
+    Status = Literal["pending", "running", "completed", "failed", "interrupted"]
+
+SCHEMA_VERSION = 1
+
+
+class _Record:
+    """A plain record: equality, hash by identity of its parts and a readable repr from the slots."""
+
+    __slots__ = ()
+
+    def _fields(self) -> dict[str, object]:
+        names = [name for base in reversed(type(self).__mro__) for name in getattr(base, "__slots__", ())]
+        return {name: getattr(self, name) for name in names}
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self._fields() == other._fields()
+
+    __hash__ = None  # type: ignore[assignment]  # records hold mappings
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self._fields().items())})"
+
+
+class Position(_Record):
+    """Where a step stands in its parent, as it was when the step began."""
+
+    __slots__ = ("elapsed", "epoch", "epochs", "eta", "number", "total", "unit")
+
+    def __init__(
+        self,
+        number: int,
+        total: int | None,
+        unit: str,
+        *,
+        epoch: int | None = None,
+        epochs: int | None = None,
+        elapsed: float = 0.0,
+        eta: float | None = None,
+    ) -> None:
+        self.number = number  # counted from 1
+        self.total = total
+        self.unit = unit  # singular: "step"
+        self.epoch = epoch
+        self.epochs = epochs
+        self.elapsed = elapsed  # seconds since the parent began
+        self.eta = eta  # seconds until the parent ends, or None if nothing is known yet
+
+
+class PhaseInfo(_Record):
+    """What is known of a phase when it begins, and does not change until it ends."""
+
+    __slots__ = (
+        "attributes", "counters", "details", "emoji", "id", "message", "name", "parent", "path", "position", "role", "run",
+        "start", "step", "total", "unit",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        id: str,
+        parent: str | None = None,
+        run: str | None = None,
+        path: tuple[str, ...] = (),
+        role: Role = "phase",
+        total: int | None = None,
+        unit: str = "item",
+        start: int = 0,
+        counters: Mapping[str, float | None] | None = None,
+        details: Mapping[str, object] | None = None,
+        message: str | None = None,
+        step: int | None = None,
+        emoji: str | None = None,
+        attributes: Mapping[str, object] | None = None,
+        position: Position | None = None,
+    ) -> None:
+        self.name = name
+        self.id = id  # unique among all processes
+        self.parent = parent  # the id of the phase around this one
+        self.run = run  # the id of the run it belongs to
+        self.path = path  # names from below the run down to this one
+        self.role = role
+        self.total = total  # units expected
+        self.unit = unit  # singular
+        self.start = start  # units that were done before this phase began (a resumed run)
+        self.counters: Mapping[str, float | None] = counters or {}  # name to expected total
+        self.details: Mapping[str, object] = details or {}
+        self.message = message
+        self.step = step  # the step of the run to which the phase belongs
+        self.emoji = emoji
+        self.attributes: Mapping[str, object] = attributes or {}
+        self.position = position  # of a step in its parent
+
+
+class Event(_Record):
+    """Something that happened to one phase at one moment."""
+
+    __slots__ = ("phase", "time")
+    type: ClassVar[str]
+
+    def __init__(self, phase: PhaseInfo, time: float) -> None:
+        self.phase = phase
+        self.time = time  # wall clock, seconds since 1970
+
+    @property
+    def name(self) -> str:
+        """The name of the phase."""
+        return self.phase.name
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The names from below the run down to the phase."""
+        return self.phase.path
+
+    @property
+    def id(self) -> str:
+        """The id of the phase."""
+        return self.phase.id
+
+    @property
+    def parent(self) -> str | None:
+        """The id of the phase around it."""
+        return self.phase.parent
+
+
+class PhaseStarted(Event):
+    """A phase began."""
+
+    __slots__ = ()
+    type = "start"
+
+
+class _Measured(Event):
+    """An event that says how far its phase was."""
+
+    __slots__ = ("counters", "done", "elapsed", "means", "total")
+
+    def __init__(
+        self,
+        phase: PhaseInfo,
+        time: float,
+        *,
+        done: int,
+        total: int | None,
+        elapsed: float,
+        counters: Mapping[str, float] | None = None,
+        means: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(phase, time)
+        self.done = done  # units, those of `phase.start` included
+        self.total = total  # may be known later than the start: from the length of what is tracked
+        self.elapsed = elapsed  # seconds since the phase began, by the monotonic clock
+        self.counters: Mapping[str, float] = counters or {}
+        self.means: Mapping[str, float] = means or {}  # weighted means of what `advance` was given
+
+
+class PhaseProgressed(_Measured):
+    """Units of a phase were done. Not one for each: as many as a person reads."""
+
+    __slots__ = ("eta",)
+    type = "progress"
+
+    def __init__(
+        self,
+        phase: PhaseInfo,
+        time: float,
+        *,
+        done: int,
+        total: int | None,
+        elapsed: float,
+        eta: float | None,
+        counters: Mapping[str, float] | None = None,
+        means: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(phase, time, done=done, total=total, elapsed=elapsed, counters=counters, means=means)
+        self.eta = eta  # seconds until the phase ends, None if unknown
+
+
+class MetricsLogged(Event):
+    """Metrics of a phase were logged, under their full names."""
+
+    __slots__ = ("values",)
+    type = "metrics"
+
+    def __init__(self, phase: PhaseInfo, time: float, *, values: Mapping[str, float]) -> None:
+        super().__init__(phase, time)
+        self.values = values
+
+
+class PhaseEnded(_Measured):
+    """A phase ended: it completed, failed or was interrupted."""
+
+    __slots__ = ("error", "innermost", "metrics", "origin", "status")
+    type = "end"
+
+    def __init__(
+        self,
+        phase: PhaseInfo,
+        time: float,
+        *,
+        status: Status,
+        done: int,
+        total: int | None,
+        elapsed: float,
+        counters: Mapping[str, float] | None = None,
+        means: Mapping[str, float] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        error: tuple[str, str] | None = None,
+        innermost: bool = False,
+        origin: tuple[str, ...] | None = None,
+    ) -> None:
+        super().__init__(phase, time, done=done, total=total, elapsed=elapsed, counters=counters, means=means)
+        self.status: Status = status
+        self.metrics: Mapping[str, float] = metrics or {}  # the last value of each logged metric
+        self.error = error  # the exception's type and message
+        self.innermost = innermost  # no phase inside this one ended with the same exception
+        self.origin = origin  # the path of the innermost phase that did
+
+
+class Sink(Protocol):
+    """Whoever wants to hear of events. A class with these two methods is one; it need not inherit from this.
+
+    What a sink raises never reaches the instrumented code: it is logged once, and later events are still offered.
+    """
+
+    def emit(self, event: Event) -> None:
+        """Take one event. Called by the thread in which it happened."""
+
+    def close(self) -> None:
+        """Release what the sink holds; no event follows."""

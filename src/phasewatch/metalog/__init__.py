@@ -1,0 +1,1 @@
+"""The META LOG text format: names, emoji and banners."""

@@ -1,0 +1,248 @@
+"""Events to the lines of a META LOG: pure text, for whoever writes it to a terminal, a pipe or a file."""
+
+from __future__ import annotations
+
+from .._typing import TYPE_CHECKING
+from ..durations import format_average, format_duration
+from ..events import MetricsLogged, PhaseEnded, PhaseProgressed, PhaseStarted
+from .catalog import kind_of
+from .plain import MARK, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Literal
+
+    from ..events import Event, PhaseInfo, Position
+
+    Tone = Literal["opened", "completed", "failed", "interrupted", "progress"]
+    Line = tuple[Literal["rule", "title", "detail", "line"], str]
+
+RULE_WIDTH = 80  # columns
+RULE = "=" * RULE_WIDTH
+PATH_SEPARATOR = " > "
+
+_ENDS = {"failed": ("❌", "FAILED"), "interrupted": ("🛑", "INTERRUPTED")}
+
+
+class Block:
+    """Lines that belong together: a banner with its rules, or a line that stands for itself."""
+
+    __slots__ = ("lines", "tone")
+
+    def __init__(self, tone: Tone, *lines: Line) -> None:
+        self.tone = tone
+        self.lines = lines
+
+    @property
+    def is_banner(self) -> bool:
+        """Whether a blank line stands before and after."""
+        return self.lines[0][0] == "rule"
+
+
+def blocks(event: Event) -> list[Block]:
+    """Return what a META LOG says of an event, in order; nothing for an event that is silent in the text."""
+    if isinstance(event, PhaseStarted):
+        return _opening(event.phase)
+    if isinstance(event, PhaseProgressed):
+        return [Block("progress", ("line", _progress(event)))]
+    if isinstance(event, PhaseEnded):
+        return [*_metrics(event.metrics), *_ending(event)]
+    assert isinstance(event, MetricsLogged)  # told when its phase ends
+    return []
+
+
+def shown_name(name: str) -> str:
+    """Return a phase's name as running text has it: ``VALIDATION`` is ``Validation``; other names are left as given."""
+    name = one_line(name)
+    return " ".join(word.capitalize() for word in name.split(" ")) if name.isupper() else name
+
+
+def plural(unit: str) -> str:
+    """Return the English plural of a unit: steps, batches, queries."""
+    if unit.endswith(("s", "x", "z", "ch", "sh")):
+        return unit + "es"
+    if unit.endswith("y") and not unit.endswith(("ay", "ey", "oy", "uy")):
+        return unit[:-1] + "ies"
+    return unit + "s"
+
+
+def percentage(done: float, total: float) -> str:
+    """Return ``done/total`` with one decimal, as ``(3.6%)``; nothing to do is all done."""
+    return f"({100 * done / total if total else 100:.1f}%)"
+
+
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """Return for each slashed name its last part, or as many of its last parts as tell it from the others."""
+    parts = {name: name.split("/") for name in names}
+    depth = dict.fromkeys(parts, 1)
+    while True:
+        shown = {name: "/".join(parts[name][-depth[name] :]) for name in parts}
+        sharing: dict[str, list[str]] = {}
+        for name, short in shown.items():
+            sharing.setdefault(short, []).append(name)
+        deeper = [n for group in sharing.values() if len(group) > 1 for n in group if depth[n] < len(parts[n])]
+        if not deeper:
+            return shown
+        for name in deeper:
+            depth[name] += 1
+
+
+def _banner(tone: Tone, title: str, *details: str) -> Block:
+    lines: list[Line] = [("rule", RULE), ("title", title), ("rule", RULE)]
+    if details and details[0]:
+        lines += [("detail", details[0]), ("rule", RULE)]
+    return Block(tone, *lines)
+
+
+def _opening(phase: PhaseInfo) -> list[Block]:
+    kind = kind_of(phase.name)
+    if phase.role == "run" or kind.opens is None:
+        return []
+    title = f"{one_line(phase.emoji or kind.emoji)} {MARK} {one_line(kind.opens)}"
+    if phase.message:
+        title += f" - {one_line(phase.message)}"
+    if phase.step is not None and phase.position is None:
+        title += f" (Step {phase.step})"
+    position = _position(phase.position) if phase.position else ""
+    expected = _expected(phase)
+    if kind.layout == "step" and position:
+        rule: Line = ("rule", RULE)
+        detail = " | ".join([position, *expected])
+        return [Block("opened", rule, ("title", title), ("detail", detail), rule)]
+    return [_banner("opened", title, " | ".join([position, *expected] if position else expected))]
+
+
+def _position(position: Position) -> str:
+    """``[Epoch 1/3] Step 1/35 (2.9%) | Elapsed: 42s | ETA: 23.8m``."""
+    text = f"{_capital(position.unit)} {_count(position.number, position.total)}"
+    if position.epoch is not None:
+        text = f"[Epoch {_count(position.epoch, position.epochs)}] {text}"
+    parts = [text]
+    if position.total is not None:
+        parts[0] += f" {percentage(position.number, position.total)}"
+    parts.append(f"Elapsed: {format_duration(position.elapsed)}")
+    if position.total is not None:
+        parts.append(f"ETA: {format_duration(position.eta)}")
+    return " | ".join(parts)
+
+
+def _expected(phase: PhaseInfo) -> list[str]:
+    """``Total epochs: 3``, ``Total steps: 35``, ``Total questions: 7405``, ``Batch size: 256``."""
+    parts = []
+    epochs = phase.attributes.get("epochs")
+    if epochs is not None:
+        parts.append(f"Total epochs: {one_line(epochs)}")
+    if phase.total is not None:
+        parts.append(f"Total {one_line(plural(phase.unit))}: {phase.total}")
+    parts += [f"Total {_words(name)}: {n}" for name, n in phase.counters.items() if n is not None]
+    parts += [f"{one_line(name)}: {one_line(value)}" for name, value in phase.details.items()]
+    return parts
+
+
+def _progress(event: PhaseProgressed) -> str:
+    line = f"📊 {shown_name(event.name)} [{_count(event.done, event.total)}]"
+    if event.total is not None:
+        line += f" {percentage(event.done, event.total)}"
+    parts = [line]
+    parts += [f"{_capital(k)}: {_count(n, event.phase.counters.get(k))}" for k, n in event.counters.items()]
+    short = short_names(event.means)
+    parts += [f"Avg {_title_case(short[name])}: {mean:.3f}" for name, mean in event.means.items()]
+    parts.append(f"Elapsed: {format_duration(event.elapsed)}")
+    if event.total is not None:
+        parts.append(f"ETA: {format_duration(event.eta)}")
+    return " | ".join(parts)
+
+
+def _metrics(metrics: Mapping[str, float]) -> list[Block]:
+    if not metrics:
+        return []
+    short = short_names(metrics)
+    shown = sorted((one_line(short[name]), value) for name, value in metrics.items())
+    return [Block("progress", ("line", "📊 Metrics: " + " | ".join(f"{name}={value:.3f}" for name, value in shown)))]
+
+
+def _ending(event: PhaseEnded) -> list[Block]:
+    if event.phase.role == "run":
+        return [_run_ending(event)]
+    if event.status == "completed":
+        kind = kind_of(event.name)
+        if kind.completes is None:
+            return []
+        title = f"{one_line(kind.completes_emoji)} {MARK} {one_line(kind.completes)}"
+        return [_banner("completed", title, " | ".join(_totals(event, kind.totals)))]
+    if not event.innermost:
+        return []
+    emoji, word = _ENDS[event.status]
+    return [_banner(_tone(event), f"{emoji} {MARK} PHASE {word}: {one_line(event.name)}", " | ".join(_accident(event)))]
+
+
+def _run_ending(event: PhaseEnded) -> Block:
+    phase = event.phase
+    if event.status == "completed":
+        if phase.attributes.get("val_only"):
+            return _banner("completed", f"🏁 {MARK} PHASE: COMPLETE - Validation Only Mode")
+        message = f" - {one_line(phase.message)}" if phase.message else ""
+        return _banner("completed", f"🏁 {MARK} ALL PHASES COMPLETE{message}")
+    emoji, word = _ENDS[event.status]
+    where = PATH_SEPARATOR.join(one_line(name) for name in event.origin or (phase.name,))
+    # Where a phase failed, its own banner has told the error.
+    detail = " | ".join(_accident(event)) if event.innermost else ""
+    return _banner(_tone(event), f"{emoji} {MARK} RUN {word} - in {where}", detail)
+
+
+def _tone(event: PhaseEnded) -> Tone:
+    return "failed" if event.status == "failed" else "interrupted"
+
+
+def _totals(event: PhaseEnded, totals: Iterable[str]) -> list[str]:
+    """``Total questions processed: 7405``, ``Total time: 19.2m``, ``Avg time per batch: 41.1s``."""
+    unit = one_line(event.phase.unit)
+    units = event.done - event.phase.start
+    counted = event.done > 0 or event.total is not None
+    parts = []
+    for total in totals:
+        if total == "processed" and event.counters:
+            parts += [f"Total {_words(name)} processed: {_figure(n)}" for name, n in event.counters.items()]
+        elif total in ("processed", "completed") and counted:
+            parts.append(f"Total {plural(unit)} {total}: {event.done}")
+        elif total == "time":
+            parts.append(f"Total time: {format_duration(event.elapsed)}")
+        elif total == "average" and units > 0:
+            parts.append(f"Avg time per {unit}: {format_average(event.elapsed / units)}")
+    return parts
+
+
+def _accident(event: PhaseEnded) -> list[str]:
+    """``ValueError: message``, ``Elapsed: 42s``, ``Batch 12/28``."""
+    parts = []
+    if event.error is not None:
+        kind, message = event.error
+        parts.append(": ".join(filter(None, (one_line(kind), one_line(message).strip()))))
+    parts.append(f"Elapsed: {format_duration(event.elapsed)}")
+    position = event.phase.position
+    if position is not None:
+        parts.append(f"{_capital(position.unit)} {_count(position.number, position.total)}")
+    elif event.total is not None or event.done:
+        parts.append(f"{_capital(event.phase.unit)} {_count(event.done, event.total)}")
+    return parts
+
+
+def _count(done: float, total: float | None) -> str:
+    return _figure(done) if total is None else f"{_figure(done)}/{_figure(total)}"
+
+
+def _figure(number: float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:.10g}"
+
+
+def _words(name: str) -> str:
+    return one_line(name).replace("_", " ")
+
+
+def _capital(name: str) -> str:
+    words = _words(name)
+    return words[:1].upper() + words[1:]
+
+
+def _title_case(name: str) -> str:
+    return " ".join(word[:1].upper() + word[1:] for word in _words(name).split(" "))

@@ -1,0 +1,118 @@
+"""The phases that META LOG knows: what each opens and completes with. Users add their own with `register`."""
+
+from __future__ import annotations
+
+from .._typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Final, Literal
+
+    Layout = Literal["title", "step"]
+
+UNKNOWN_EMOJI = "🔹"
+DONE_EMOJI = "✅"
+TOTALS = ("processed", "completed", "time", "average")
+_LAYOUTS = ("title", "step")
+
+
+class Kind:
+    """How the phases of one name are announced."""
+
+    __slots__ = ("completes", "completes_emoji", "emoji", "layout", "name", "opens", "totals")
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        emoji: str = UNKNOWN_EMOJI,
+        opens: bool | str = True,
+        completes: bool | str = True,
+        completes_emoji: str = DONE_EMOJI,
+        layout: Layout = "title",
+        totals: Iterable[str] = ("time",),
+    ) -> None:
+        self.name = name
+        self.emoji = emoji
+        self.opens = _title(opens, f"PHASE: {name}")
+        self.completes = _title(completes, f"PHASE COMPLETE: {name}")
+        self.completes_emoji = completes_emoji
+        self.layout = layout
+        self.totals = tuple(totals)
+
+
+def _title(given: bool | str, default: str) -> str | None:
+    return given if isinstance(given, str) else default if given else None
+
+
+_META_LOG: Final = (
+    Kind("INITIALIZATION", emoji="🔧", completes=False),
+    Kind("PRE-TRAINING VALIDATION", emoji="🧪", completes=False),
+    Kind("VALIDATION", emoji="🔍", totals=("processed", "time", "average")),
+    Kind(
+        "TRAINING", emoji="🚀", opens="PHASE: TRAINING START", completes="PHASE: TRAINING COMPLETE", completes_emoji="🎉",
+        totals=("completed", "time"),
+    ),
+    Kind("TRAINING STEP", emoji="🔄", layout="step", completes=False),
+    Kind("PERIODIC VALIDATION", emoji="🧪", completes=False),
+    Kind("CHECKPOINT SAVING", emoji="💾", completes="CHECKPOINT SAVED SUCCESSFULLY", totals=()),
+    Kind("POST-TRAINING VALIDATION", emoji="🧪", completes=False),
+)  # fmt: skip
+_kinds = {kind.name: kind for kind in _META_LOG}
+
+
+def kind_of(name: str) -> Kind:
+    """Return how phases of this name are announced; a name that nobody registered has the plain banners."""
+    return _kinds.get(name) or Kind(name)
+
+
+def register(
+    name: str,
+    *,
+    emoji: str = UNKNOWN_EMOJI,
+    opens: bool | str = True,
+    completes: bool | str = True,
+    completes_emoji: str = DONE_EMOJI,
+    layout: Layout = "title",
+    totals: Iterable[str] = ("time",),
+    **unknown: object,
+) -> None:
+    """Tell how phases of one name are announced from now on, in this process.
+
+    Args:
+        name: the name as it is given to `phasewatch.phase`.
+        emoji: what the opening banner begins with.
+        opens: the opening title after ``[META] ``; True for ``PHASE: {name}``, False for no opening banner.
+        completes: the title of the completion; True for ``PHASE COMPLETE: {name}``, False for none. A failure is always
+            announced.
+        completes_emoji: what the completion begins with.
+        layout: ``"title"``, or ``"step"`` for title and position between one pair of rules, as TRAINING STEP.
+        totals: what the completion tells, in this order, of ``"processed"`` (counters, else units), ``"completed"``
+            (units), ``"time"`` and ``"average"`` (time per unit).
+        **unknown: none; any is an error.
+
+    Raises:
+        TypeError: an option that does not exist, or of the wrong type.
+        ValueError: a layout or a total that does not exist.
+    """
+    where = f"register({name!r})"
+    if not name:
+        raise ValueError(f"{where}: the name must not be empty")
+    if unknown:
+        known = "emoji, opens, completes, completes_emoji, layout, totals"
+        raise TypeError(f"{where}: unknown option {', '.join(sorted(unknown))}; the options are {known}")
+    for option, value in {"opens": opens, "completes": completes}.items():
+        if not isinstance(value, (bool, str)):
+            raise TypeError(f"{where}: {option}={value!r} must be a title, True for the usual one or False for none")
+    for option, value in {"emoji": emoji, "completes_emoji": completes_emoji}.items():
+        if not isinstance(value, str):
+            raise TypeError(f"{where}: {option}={value!r} must be a text")
+    if layout not in _LAYOUTS:
+        raise ValueError(f"{where}: layout={layout!r} must be one of {', '.join(_LAYOUTS)}")
+    totals = (totals,) if isinstance(totals, str) else tuple(totals)
+    for total in totals:
+        if total not in TOTALS:
+            raise ValueError(f"{where}: totals has {total!r}; it may hold {', '.join(TOTALS)}")
+    _kinds[name] = Kind(
+        name, emoji=emoji, opens=opens, completes=completes, completes_emoji=completes_emoji, layout=layout, totals=totals
+    )

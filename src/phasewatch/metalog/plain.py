@@ -1,0 +1,52 @@
+"""Text from outside, made safe to stand in a line of a log.
+
+Names, messages, metrics and errors come from anywhere: a file name, a model's output, a user. None may break a line,
+move the cursor, recolour the terminal, reorder what is read, or pass for a banner that was never written.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+MARK = "[META]"
+
+_LONGEST = 1000  # characters; a megabyte of name helps nobody, and the event keeps it
+_JOINERS = "\u200c\u200d"  # of composed emoji and of several scripts; harmless, though Unicode calls them controls
+_UNSAFE = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, formats (bidirectional ones among them), surrogates, separators
+
+
+def one_line(value: object) -> str:
+    """Return any value as harmless text of one line: white space is a space, a control its Python escape."""
+    try:
+        text = value if isinstance(value, str) else str(value)
+    except Exception:
+        text = f"<unprintable {type(value).__name__}>"
+    if len(text) > _LONGEST:
+        text = text[: _LONGEST - 1] + "…"
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else _harmless(char) for char in text)
+    return text.replace(MARK, MARK.lower()) if MARK in text else text
+
+
+def _harmless(char: str) -> str:
+    if char in _JOINERS:
+        return char
+    if char.isspace():
+        return " "
+    if unicodedata.category(char) in _UNSAFE:
+        return char.encode("unicode_escape").decode("ascii")
+    return char  # unassigned here, or for private use: an emoji newer than this Python's tables
+
+
+def encodable(text: str, encoding: str) -> str:
+    """Return text that the encoding can hold: an emoji at its start is left out, other characters become ``?``."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        first, _, rest = text.partition(" ")
+        if rest and not any(char.isascii() for char in first):
+            text = rest
+        return text.encode(encoding, "replace").decode(encoding)
+    except LookupError:  # an encoding that Python does not know: the stream knows best
+        pass
+    return text

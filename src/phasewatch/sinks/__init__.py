@@ -1,0 +1,21 @@
+"""Where events go. One file a sink; each is imported when it is first asked for, with what it needs."""
+
+from __future__ import annotations
+
+from .._typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .console import ConsoleSink
+
+__all__ = ["ConsoleSink"]
+
+_HOMES = {"ConsoleSink": "console"}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{home}", __name__), name)

@@ -1,0 +1,193 @@
+"""The META LOG on a terminal, or as plain bytes in a pipe or file."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .._environment import flag
+from ..durations import format_average, format_duration
+from ..events import PhaseEnded, PhaseStarted
+from ..metalog.banners import RULE_WIDTH, blocks, shown_name
+from ..metalog.plain import encodable
+from ..totals import Totals
+
+if TYPE_CHECKING:
+    from typing import IO, Literal
+
+    from ..events import Event
+
+MODES = ("auto", "plain", "off")
+
+_MOST_ROWS = 40
+_NAME_COLUMNS = 60
+_STYLES = {
+    "opened": "bold cyan", "completed": "bold green", "failed": "bold red", "interrupted": "bold yellow", "progress": "",
+}  # fmt: skip
+# What a line is, and the tone of the event that it tells.
+_Line = tuple[str, str, str]
+
+
+class ConsoleSink:
+    """Writes what happens as META LOG lines.
+
+    In a pipe or a file, the bytes are those of the format, each banner in one write and flushed, whatever the width of a
+    terminal. In a terminal they are the same lines, coloured, with rules no wider than the window.
+
+    Args:
+        console: a rich console; by default one on standard output, looked up at each write, so that a redirection holds.
+        mode: ``"auto"``, ``"plain"`` (as in a pipe, everywhere) or ``"off"``.
+
+    Raises:
+        ValueError: a mode that does not exist.
+    """
+
+    def __init__(self, console: Console | None = None, mode: Literal["auto", "plain", "off"] = "auto") -> None:
+        if mode not in MODES:
+            raise ValueError(f"ConsoleSink: mode={mode!r} must be one of {', '.join(MODES)}")
+        self._console = console if console is not None else _standard_console()
+        self._mode = mode
+        self._after_blank = False  # whether the last line written by this sink was a blank one
+        self._totals: dict[str, Totals] = {}  # by run
+        # Two threads that write at once must agree on the blank line between them.
+        self._lock = threading.RLock()
+
+    def emit(self, event: Event) -> None:
+        """Write what the META LOG says of the event, if anything."""
+        if self._mode == "off":
+            return
+        # Under the lock from the start: the totals too are fed by several threads.
+        with self._lock:
+            totals = self._add_up(event)
+            lines = self._lines(event)
+            if lines or totals is not None:
+                self._write(lines, _table(totals, event.elapsed) if totals and isinstance(event, PhaseEnded) else None)
+
+    def close(self) -> None:
+        """Nothing is held open: the stream belongs to the program."""
+
+    def _lines(self, event: Event) -> list[_Line]:
+        lines: list[_Line] = []
+        for block in blocks(event):
+            if block.is_banner and not self._after_blank:
+                lines.append(("blank", "", block.tone))
+            lines += [(role, text, block.tone) for role, text in block.lines]
+            if block.is_banner:
+                lines.append(("blank", "", block.tone))
+            self._after_blank = block.is_banner
+        return lines
+
+    def _add_up(self, event: Event) -> Totals | None:
+        """Count the event into the table of its run; return that when the run is over."""
+        phase = event.phase
+        if isinstance(event, PhaseStarted):
+            if phase.role == "run":
+                self._totals[phase.id] = Totals()
+            elif phase.run in self._totals:
+                self._totals[phase.run].open(phase.path)
+        elif isinstance(event, PhaseEnded):
+            if phase.role == "run":
+                return self._totals.pop(phase.id, None)
+            if phase.run in self._totals:
+                self._totals[phase.run].close(event)
+        return None
+
+    def _write(self, lines: list[_Line], table: Table | None) -> None:
+        console = self._console
+        file = console.file
+        encoding = getattr(file, "encoding", None) or "utf-8"
+        lines = [(role, encodable(text, encoding), tone) for role, text, tone in lines]
+        if self._mode == "auto" and console.is_terminal:
+            width = console.width if _is_tty(file) else RULE_WIDTH
+            text = Text.assemble(*(_styled(line, width) for line in lines), end="")
+            with console:  # one write for both
+                console.print(text, soft_wrap=True, end="")
+                if table is not None:
+                    console.print(table)
+                    console.print()
+        else:
+            plain = "".join(f"{text}\n" for _, text, _ in lines)
+            if table is not None:
+                plain += encodable(_as_text(table), encoding) + "\n"
+            _write_once(file, plain, encoding)
+        # A table ends with a blank line, as a banner does.
+
+
+def _standard_console() -> Console:
+    force: bool | None = None
+    if "FORCE_COLOR" in os.environ and not flag("FORCE_COLOR"):
+        # rich takes FORCE_COLOR=0 for a yes and an empty one for a no-terminal; a person means: do not force.
+        force = _is_tty(Console(force_terminal=False).file)
+    return Console(force_terminal=force, highlight=False, markup=False, emoji=False)
+
+
+def _is_tty(file: IO[str]) -> bool:
+    try:
+        return file.isatty()
+    except (AttributeError, ValueError):  # no stream, or a closed one
+        return False
+
+
+def _styled(line: _Line, width: int) -> tuple[str, str]:
+    role, text, tone = line
+    if role == "rule":
+        return text[:width] + "\n", "dim"
+    return text + "\n", _STYLES[tone] if role == "title" else ""
+
+
+def _write_once(file: IO[str], text: str, encoding: str) -> None:
+    """Write and flush, in one system call where the stream is a plain file, pipe or terminal."""
+    fileno = _plain_fileno(file)
+    if fileno is None:
+        file.write(text)
+        file.flush()
+        return
+    # What the program printed before comes first. Our own bytes stay out of its buffer: on a broken pipe they would
+    # wait there, fail again when the interpreter ends, and change the program's exit code.
+    file.flush()
+    data = text.encode(encoding, "replace")
+    while data:
+        data = data[os.write(fileno, data) :]
+
+
+def _plain_fileno(file: IO[str]) -> int | None:
+    if os.name != "posix" or type(file) is not io.TextIOWrapper:
+        return None
+    raw = getattr(file.buffer, "raw", file.buffer)
+    # Not a subclass and nothing that compresses or encrypts: its descriptor would take bytes of another kind.
+    return raw.fileno() if type(raw) is io.FileIO else None
+
+
+def _table(totals: Totals, elapsed: float) -> Table:
+    """Where the time went: a row for each path of phases, with its share of the run."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("Where the time went", max_width=_NAME_COLUMNS, no_wrap=True, overflow="ellipsis")
+    for heading in ("Count", "Total", "Share", "Mean"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    rows = list(totals.rows())
+    for row in rows[:_MOST_ROWS]:
+        share = f"{100 * row.seconds / elapsed:.1f}%" if elapsed > 0 else "--"
+        mean = format_average(row.seconds / row.count) if row.count else "--"
+        name = Text("  " * row.depth + shown_name(row.name))
+        table.add_row(name, str(row.count), format_duration(row.seconds), share, mean)
+    more = len(rows) - _MOST_ROWS
+    if more > 0:
+        table.add_row(Text(f"... and {more} more paths"))
+    if totals.left_out:
+        table.add_row(Text(f"... and {totals.left_out} phases of further paths"))
+    table.add_row(Text("The whole run"), "1", format_duration(elapsed), "100.0%" if elapsed > 0 else "--", "")
+    return table
+
+
+def _as_text(table: Table) -> str:
+    """Return the table as wide as its text, without colour and without spaces at the ends of lines."""
+    out = io.StringIO()
+    console = Console(file=out, width=1000, color_system=None, force_terminal=False, force_jupyter=False, _environ={})
+    console.print(table)
+    return "".join(line.rstrip() + "\n" for line in out.getvalue().splitlines())
