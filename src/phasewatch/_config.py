@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
+from ._annotations import TYPE_CHECKING
 from ._dispatcher import Dispatcher
 from ._environment import flag
 from ._report import warn
 from ._tracker import Tracker
-from ._typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ._annotations import TYPE_CHECKING
 from ._report import failure
-from ._typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from ._annotations import TYPE_CHECKING, overload
 from ._config import default_tracker
 from ._spec import PhaseSpec
 from ._tracker import DISABLED, Phase, make_phase
-from ._typing import TYPE_CHECKING, overload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from ._annotations import TYPE_CHECKING
 from ._config import default_tracker
 from ._spec import PhaseSpec
 from ._tracker import DISABLED, Phase, Tracker
-from ._typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ._annotations import TYPE_CHECKING
 from ._report import warn
 from ._tally import as_count
-from ._typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

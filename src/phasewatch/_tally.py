@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 
-from ._typing import TYPE_CHECKING
+from ._annotations import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

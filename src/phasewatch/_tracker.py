@@ -12,12 +12,12 @@ import time
 from contextvars import ContextVar
 
 from . import _wrap
+from ._annotations import TYPE_CHECKING, overload
 from ._dispatcher import Dispatcher
 from ._fault import Fault, told
 from ._report import failure, warn
 from ._spec import PLAIN, PhaseSpec, count_or_warn, make_spec
 from ._tally import Tally, as_count
-from ._typing import TYPE_CHECKING, overload
 from .eta import time_left
 from .events import MetricsLogged, PhaseEnded, PhaseInfo, PhaseProgressed, PhaseStarted, Position
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from ._typing import TYPE_CHECKING
+from ._annotations import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping

@@ -6,7 +6,7 @@ computed once, when the event is made, so that a replay shows what was shown.
 
 from __future__ import annotations
 
-from ._typing import TYPE_CHECKING, Protocol
+from ._annotations import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._typing import TYPE_CHECKING
+from .._annotations import TYPE_CHECKING
 from ..durations import format_average, format_duration
 from ..events import MetricsLogged, PhaseEnded, PhaseProgressed, PhaseStarted
 from .catalog import kind_of

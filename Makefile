@@ -1,0 +1,53 @@
+# Two commands are all that anyone needs: `make run` and `make test`.
+# Each sets itself up from nothing in .venv, with Python 3.10 or later, make and a package index.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Overrides for the training run: make run ARGS="trainer.val_only=true"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench test-trainers clean
+
+help:
+	@echo "make run            a small real training run that announces all its phases; leaves training.log"
+	@echo "make test           the tests, in random order, with branch coverage"
+	@echo "make check          ruff and mypy --strict"
+	@echo "make bench          phasewatch beside its peers, in one run"
+	@echo "make test-trainers  the long tests against real trainers"
+	@echo "make clean          remove what these commands made"
+
+# tee -i outlives Ctrl-C, so that the last banners of an interrupted run are seen; the run's own exit code is kept.
+run: $(VENV)/run.stamp
+	@( $(BIN)/python examples/train_grpo.py $(ARGS); echo $$? > $(VENV)/run.status ) | tee -i training.log; exit $$(cat $(VENV)/run.status)
+
+test: $(VENV)/test.stamp
+	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage report
+
+check: $(VENV)/check.stamp
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(VENV)/bench.stamp
+	$(BIN)/python benchmarks/compare.py $(ARGS)
+
+test-trainers: $(VENV)/test.stamp
+	$(BIN)/python -m pytest -m trainers
+
+# One stamp for each group of dependencies: `make run` installs only what it runs.
+$(VENV)/%.stamp: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group $*
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "phasewatch needs Python 3.10 or later; say which: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@# Groups of dependencies came with pip 25.1.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+
+clean:
+	rm -rf $(VENV) training.log checkpoints .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,48 @@
+"""The facade, and what importing it costs a program."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+
+import phasewatch
+
+
+def test_all_is_what_is_public() -> None:
+    public = {
+        name for name, value in vars(phasewatch).items() if not name.startswith("_") and not isinstance(value, ModuleType)
+    }
+    assert set(phasewatch.__all__) - {"sinks"} == public - {"annotations"}
+    assert all(hasattr(phasewatch, name) for name in phasewatch.__all__)
+
+
+def test_every_sink_that_is_announced_is_there() -> None:
+    for name in phasewatch.sinks.__all__:
+        assert getattr(phasewatch.sinks, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'Nowhere'"):
+        phasewatch.sinks.Nowhere  # noqa: B018  # the look-up is the test
+
+
+def test_importing_starts_nothing_and_leaves_the_heavy_modules_unimported() -> None:
+    code = """
+import sys, threading, logging
+handlers, before = list(logging.root.handlers), set(sys.modules)
+opened = []
+sys.addaudithook(lambda event, args: opened.append(args[0]) if event == "open" else None)
+import phasewatch
+assert threading.active_count() == 1
+assert logging.root.handlers == handlers
+own = [name for name in opened if not str(name).endswith((".py", ".pyc")) and ".pyc." not in str(name)]
+assert not own, own
+heavy = {"rich", "json", "asyncio", "dataclasses", "typing", "inspect"} & (set(sys.modules) - before)
+assert not heavy, heavy
+"""
+    # -S: what site imports for an editable install is not ours
+    path = str(next(iter(phasewatch.__path__)))
+    subprocess.run(
+        [sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, {path[: -len('/phasewatch')]!r})\n{code}"],
+        check=True,
+    )

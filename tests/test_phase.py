@@ -1,0 +1,538 @@
+"""The with-block and its handle, as a person uses them."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import traceback
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import phasewatch
+from phasewatch import (
+    MetricsLogged,
+    PhaseEnded,
+    PhaseProgressed,
+    PhaseStarted,
+    PhasewatchWarning,
+    current,
+    phase,
+)
+from phasewatch.testing import PhaseLog, recorded
+
+
+def ends(log: PhaseLog) -> dict[str, PhaseEnded]:
+    return {event.name: event for event in log.events if isinstance(event, PhaseEnded)}
+
+
+def progress(log: PhaseLog) -> list[PhaseProgressed]:
+    return [event for event in log.events if isinstance(event, PhaseProgressed)]
+
+
+def test_the_signature_is_the_contract() -> None:
+    expected = "(name, /, *, total, unit, counters, details, message, step, start, emoji, every, **attributes)"
+    parameters = inspect.signature(phase).parameters
+    assert list(parameters) == expected.strip("()").replace("/, *, ", "").replace("**", "").split(", ")
+    assert parameters["unit"].default == "item"
+    assert all(p.kind is p.KEYWORD_ONLY for name, p in parameters.items() if name not in ("name", "attributes"))
+
+
+def test_a_block_has_a_start_and_an_end_with_its_time(phaselog: PhaseLog) -> None:
+    with phase("DOWNLOAD", total=3, unit="file", message="from the mirror", step=7, shard="a") as download:
+        assert download.status == "running"
+        phaselog.clock.advance(2.5)
+        assert download.elapsed == 2.5
+    start, end = phaselog.events
+    assert isinstance(start, PhaseStarted)
+    assert isinstance(end, PhaseEnded)
+    info = start.phase
+    assert (info.name, info.total, info.unit, info.message, info.step) == ("DOWNLOAD", 3, "file", "from the mirror", 7)
+    assert info.attributes == {"shard": "a"}
+    assert info.path == ("DOWNLOAD",)
+    assert (end.status, end.elapsed, end.time - start.time) == ("completed", 2.5, 2.5)
+    assert end.id == start.id == download.id
+    assert (download.status, download.elapsed, download.eta) == ("completed", 2.5, 0.0)
+
+
+def test_blocks_nest(phaselog: PhaseLog) -> None:
+    assert current() is None
+    with phase("A") as outer:
+        assert current() is outer
+        with phase("B") as inner:
+            assert current() is inner
+            assert inner.path == ("A", "B")
+        assert current() is outer
+    assert current() is None
+    a, b = phaselog.events[0], phaselog.events[1]
+    assert (a.parent, b.parent) == (None, a.id)
+
+
+def test_a_handle_is_pending_before_it_is_entered(phaselog: PhaseLog) -> None:
+    pending = phase("A", total=4, start=1)
+    assert (pending.status, pending.id, pending.done, pending.total, pending.elapsed, pending.eta) == (
+        "pending", None, 1, 4, 0.0, None,
+    )  # fmt: skip
+    assert pending.metrics == {}
+    assert phaselog.events == []
+
+
+def test_entering_a_closed_handle_again_starts_anew(phaselog: PhaseLog) -> None:
+    again = phase("A", total=4)
+    with again:
+        again.advance(3)
+        again.log(loss=1)
+        first = again.id
+    with again:
+        assert (again.status, again.done, again.metrics) == ("running", 0, {})
+        assert again.id != first
+    assert [event.type for event in phaselog.events].count("start") == 2
+
+
+def test_entering_an_open_handle_warns_and_keeps_the_block_whole(phaselog: PhaseLog) -> None:
+    with phase("A") as handle:
+        with pytest.warns(PhasewatchWarning, match=r"phase 'A' is entered while it is open; make a new one"), handle:
+            pass
+        assert handle.status == "running"
+    assert [event.type for event in phaselog.events] == ["start", "end"]
+
+
+def test_leaving_twice_warns(phaselog: PhaseLog) -> None:
+    with phase("A") as handle:
+        pass
+    with pytest.warns(PhasewatchWarning, match="phase 'A' is left, but it is completed"):
+        handle.__exit__(None, None, None)
+    assert [event.type for event in phaselog.events] == ["start", "end"]
+
+
+@pytest.mark.parametrize("call", [lambda p: p.advance(), lambda p: p.log(a=1), lambda p: list(p.track([1, 2]))])
+@pytest.mark.parametrize("entered", [False, True])
+def test_telling_a_phase_that_is_not_open_warns_and_does_no_harm(phaselog: PhaseLog, call: Any, entered: bool) -> None:
+    handle = phase("A")
+    if entered:
+        with handle:
+            pass
+    state = "completed" if entered else "pending"
+    with pytest.warns(PhasewatchWarning, match=f"phase 'A' .* but it is {state}; .* its block") as caught:
+        call(handle)
+        call(handle)
+    assert len(caught) == 1, "once"
+    assert handle.done == 0
+
+
+# Endings
+
+
+class Odd(BaseException):
+    """An exception that is no Exception."""
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ValueError("no"), "failed"),
+        (KeyboardInterrupt(), "interrupted"),
+        (SystemExit(0), "interrupted"),
+        (Odd(), "interrupted"),
+        (GeneratorExit(), "completed"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_the_exception_that_leaves_is_the_very_object_and_says_how_it_ended(
+    phaselog: PhaseLog, error: BaseException, status: str
+) -> None:
+    cause, context = OSError("cause"), OSError("context")
+    error.__cause__, error.__context__ = cause, context
+    with pytest.raises(type(error)) as caught, phase("A"):
+        raise error
+    assert caught.value is error
+    assert (error.__cause__, error.__context__) == (cause, context)
+    assert [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)] == [
+        "test_the_exception_that_leaves_is_the_very_object_and_says_how_it_ended"
+    ]
+    assert error.__dict__ == {}, "nothing is hung on the exception"
+    end = ends(phaselog)["A"]
+    assert end.status == status
+    assert end.error == (None if status == "completed" else (type(error).__name__, str(error)))
+
+
+def test_every_phase_that_an_exception_passes_is_failed_and_the_innermost_is_told_apart(phaselog: PhaseLog) -> None:
+    with pytest.raises(ValueError, match="no"), phase("A"), phase("B"), phase("C"):
+        raise ValueError("no")
+    assert {name: (end.status, end.innermost) for name, end in ends(phaselog).items()} == {
+        "C": ("failed", True),
+        "B": ("failed", False),
+        "A": ("failed", False),
+    }
+    assert ends(phaselog)["A"].origin == ("A", "B", "C")
+
+
+def test_an_exception_that_was_caught_is_not_taken_for_the_next_one(phaselog: PhaseLog) -> None:
+    with pytest.raises(ValueError, match="again"), phase("A"):
+        try:
+            with phase("B"):
+                raise ValueError("caught")
+        except ValueError:
+            pass
+        raise ValueError("again")
+    assert ends(phaselog)["A"].innermost
+    assert ends(phaselog)["A"].origin == ("A",)
+
+
+def test_another_exception_on_the_way_out_has_its_own_origin(phaselog: PhaseLog) -> None:
+    with pytest.raises(RuntimeError), phase("A"):
+        try:
+            with phase("B"):
+                raise ValueError("first")
+        except ValueError as error:
+            raise RuntimeError("second") from error
+    assert ends(phaselog)["A"].innermost
+    assert ends(phaselog)["B"].innermost
+
+
+def test_an_exception_whose_text_cannot_be_made_is_told_by_its_type(phaselog: PhaseLog) -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    with pytest.raises(Mute), phase("A"):
+        raise Mute
+    assert ends(phaselog)["A"].error == ("Mute", "")
+
+
+# Progress
+
+
+def test_declared_counters_add_up_and_other_numbers_are_means_over_what_they_cover(phaselog: PhaseLog) -> None:
+    with phase("VALIDATION", total=2, unit="batch", counters={"questions": 300}) as validation:
+        validation.advance(questions=256, reward=0.5)
+        validation.advance(questions=44, reward=1.0)
+        assert validation.metrics["reward"].mean == pytest.approx((256 * 0.5 + 44 * 1.0) / 300)
+        assert (validation.metrics["reward"].last, validation.metrics["reward"].count) == (1.0, 2)
+    end = ends(phaselog)["VALIDATION"]
+    assert (end.done, end.counters) == (2, {"questions": 300})
+    assert end.means["reward"] == pytest.approx(0.57333333)
+
+
+def test_a_weight_may_be_given(phaselog: PhaseLog) -> None:
+    with phase("A") as handle:
+        handle.advance(loss=1.0, weight=3)
+        handle.advance(2, loss=2.0)
+        assert handle.metrics["loss"].mean == pytest.approx((3 * 1 + 2 * 2) / 5)
+
+
+def test_a_value_that_is_no_number_warns_once_and_is_left_out(phaselog: PhaseLog) -> None:
+    with phase("A") as handle:
+        with pytest.warns(PhasewatchWarning, match="phase 'A' is given 'loss' with a value that is no number") as caught:
+            handle.advance(loss="low")
+            handle.advance(loss=[1, 2])
+        assert len(caught) == 1
+        with pytest.warns(PhasewatchWarning, match="'kl'"):
+            handle.log(kl=None, loss=2)
+        assert list(handle.metrics) == ["loss"]
+        assert handle.done == 2, "the units count all the same"
+
+
+@pytest.mark.parametrize("n", [-1, 1.5, "two", None, math.nan])
+def test_units_that_cannot_be_counted_warn_and_keep_the_values(phaselog: PhaseLog, n: Any) -> None:
+    with phase("A", counters={"questions": None}) as handle:
+        with pytest.warns(PhasewatchWarning, match="phase 'A' cannot advance by"):
+            handle.advance(n, questions=3)
+        assert handle.done == 0
+    assert ends(phaselog)["A"].counters == {"questions": 3}
+
+
+def test_going_past_the_total_warns_once_and_counts_on(phaselog: PhaseLog) -> None:
+    with phase("A", total=2, unit="batch") as handle:
+        with pytest.warns(PhasewatchWarning, match="phase 'A' has done 3 of 2") as caught:
+            for _ in range(4):
+                handle.advance()
+        assert len(caught) == 1
+        assert (handle.done, handle.eta) == (4, 0.0)
+
+
+@pytest.mark.parametrize("total", [-1, 2.5, "many", math.inf])
+def test_a_total_that_is_none_warns_and_is_left_out(phaselog: PhaseLog, total: Any) -> None:
+    with pytest.warns(PhasewatchWarning, match=r"phase 'A': total=.* is left out; it must be a whole number of at least 0"):
+        handle = phase("A", total=total)
+    with handle:
+        assert handle.total is None
+
+
+def test_a_name_that_is_no_text_warns_and_is_taken_as_text(phaselog: PhaseLog) -> None:
+    with pytest.warns(PhasewatchWarning, match="must be a text, not 12"):
+        handle = phase(12)  # type: ignore[call-overload]  # the mistake under test
+    with handle:
+        assert handle.name == "12"
+
+
+def test_a_block_without_a_name_warns(phaselog: PhaseLog) -> None:
+    with pytest.warns(PhasewatchWarning, match="has no name; give one"), phase():
+        pass
+    assert phaselog.events[0].name == "PHASE"
+
+
+def test_progress_is_told_first_last_and_no_more_than_once_a_second(phaselog: PhaseLog) -> None:
+    with phase("A", total=100) as handle:
+        for _ in range(100):
+            phaselog.clock.advance(0.3)
+            handle.advance()
+    assert [event.done for event in progress(phaselog)] == [1, *range(5, 98, 4), 100]
+
+
+def test_the_last_count_is_told_even_where_no_total_says_that_it_is_the_last(phaselog: PhaseLog) -> None:
+    with phase("A") as handle:
+        for _ in range(7):
+            handle.advance()
+    assert [event.done for event in progress(phaselog)] == [1, 7]
+
+
+def test_a_failed_phase_has_no_last_progress_line(phaselog: PhaseLog) -> None:
+    with pytest.raises(ValueError, match="no"), phase("A", total=9) as handle:
+        for _ in range(7):
+            handle.advance()
+        raise ValueError("no")
+    assert [event.done for event in progress(phaselog)] == [1]
+    assert ends(phaselog)["A"].done == 7
+
+
+@pytest.mark.parametrize(("n", "told"), [(1, [10, 20]), (4, [12, 20, 32])])
+def test_every_says_at_which_counts_progress_is_told(phaselog: PhaseLog, n: int, told: list[int]) -> None:
+    with phase("A", total=35, every=10) as handle:
+        for _ in range(28 if n == 1 else 8):
+            phaselog.clock.advance(30)
+            handle.advance(n)
+    assert [event.done for event in progress(phaselog)] == told
+
+
+def test_units_done_before_count_for_the_position_and_not_for_the_speed(phaselog: PhaseLog) -> None:
+    with phase("TRAINING", total=110, unit="step", start=100) as training:
+        assert (training.done, training.eta) == (100, None)
+        phaselog.clock.advance(5)
+        training.advance()
+        assert (training.done, training.eta) == (101, 9 * 5)
+
+
+def test_the_eta_is_unknown_counts_down_and_leaves_out_what_was_done_beside_the_units(phaselog: PhaseLog) -> None:
+    clock = phaselog.clock
+    with phase("TRAINING", total=4, unit="step") as training:
+        unknown = training.eta
+        assert unknown is None
+        with training.step():
+            clock.advance(10)
+        assert training.eta == 30
+        with phase("PERIODIC VALIDATION"):
+            clock.advance(500)
+        assert training.eta == 30
+        clock.advance(4)
+        assert training.eta == 26
+        clock.advance(100)
+        assert training.eta == 20, "a late unit never counts for less than nothing"
+    assert training.eta == 0
+
+
+def test_log_takes_slashed_names_and_tells_at_once(phaselog: PhaseLog) -> None:
+    with phase("A") as handle:
+        handle.log({"actor/kl": 0.5, "critic/loss": math.nan}, loss=math.inf)
+        handle.log(loss=2)
+        (first, second) = [event for event in phaselog.events if isinstance(event, MetricsLogged)]
+        assert list(first.values) == ["actor/kl", "critic/loss", "loss"]
+        assert second.values == {"loss": 2.0}
+        assert (handle.metrics["loss"].last, handle.metrics["loss"].count) == (2.0, 2)
+    assert ends(phaselog)["A"].metrics["loss"] == 2.0
+
+
+# track
+
+
+def test_track_counts_each_item_when_its_turn_is_over_and_learns_the_total(phaselog: PhaseLog) -> None:
+    with phase("A") as handle:
+        for number, item in enumerate(handle.track("abc")):
+            assert (item, handle.done, handle.total) == ("abc"[number], number, 3)
+        assert handle.done == 3
+    assert ends(phaselog)["A"].total == 3
+
+
+def test_a_loop_left_by_break_counts_its_last_item_and_one_left_by_an_exception_does_not(phaselog: PhaseLog) -> None:
+    with phase("BREAK") as handle:
+        for item in handle.track(range(10)):
+            if item == 4:
+                break
+        assert handle.done == 5
+    with pytest.raises(ValueError, match="4"), phase("RAISE") as handle:
+        for item in handle.track(range(10)):
+            if item == 4:
+                raise ValueError(item)
+    assert {name: end.done for name, end in ends(phaselog).items()} == {"BREAK": 5, "RAISE": 4}
+
+
+def test_inside_track_advance_and_step_do_not_count_a_second_time(phaselog: PhaseLog) -> None:
+    with phase("VALIDATION", unit="batch", counters={"questions": None}) as validation:
+        for _ in validation.track([1, 2, 3]):
+            validation.advance(questions=10)
+    assert (ends(phaselog)["VALIDATION"].done, ends(phaselog)["VALIDATION"].counters) == (3, {"questions": 30})
+    with phase("TRAINING", unit="step") as training:
+        for number in training.track([1, 2]):
+            with training.step() as step:
+                assert step.path == ("TRAINING", "TRAINING STEP")
+            assert training.done == number - 1
+    assert ends(phaselog)["TRAINING"].done == 2
+
+
+def test_a_source_that_raises_is_left_alone(phaselog: PhaseLog) -> None:
+    closed = []
+
+    def source() -> Any:
+        try:
+            yield 1
+            yield 2
+            raise LookupError("gone")
+        finally:
+            closed.append(True)
+
+    with pytest.raises(LookupError, match="gone"), phase("A") as handle:
+        list(handle.track(source()))
+    assert closed
+    assert ends(phaselog)["A"].done == 2
+
+
+def test_track_takes_falsy_items_and_sources_of_unknown_length(phaselog: PhaseLog) -> None:
+    with phase("A") as handle:
+        assert list(handle.track(iter([0, None, "", False]))) == [0, None, "", False]
+        assert (handle.done, handle.total) == (4, None)
+
+
+def test_two_loops_one_after_the_other_add_up(phaselog: PhaseLog) -> None:
+    with phase("A", total=5) as handle:
+        list(handle.track([1, 2]))
+        list(handle.track([1, 2, 3]))
+        assert handle.done == 5
+
+
+# step
+
+
+def test_a_step_is_a_child_that_knows_where_it_stands(phaselog: PhaseLog) -> None:
+    with phase("TRAINING", total=35, unit="step", epochs=3) as training:
+        with training.step(epoch=1):
+            phaselog.clock.advance(42)
+        with training.step(epoch=2) as second:
+            pass
+    starts = [event.phase for event in phaselog.events if isinstance(event, PhaseStarted)]
+    one, two = starts[1].position, starts[2].position
+    assert one is not None
+    assert two is not None
+    assert starts[1].name == second.name == "TRAINING STEP"
+    assert (one.number, one.total, one.epoch, one.epochs, one.elapsed, one.eta) == (1, 35, 1, 3, 0, None)
+    assert (two.number, two.epoch, two.elapsed, two.eta) == (2, 2, 42, 34 * 42)
+    assert ends(phaselog)["TRAINING"].done == 2
+    assert not progress(phaselog), "the steps have announced themselves"
+
+
+def test_a_step_that_raises_leaves_the_count_where_it_was(phaselog: PhaseLog) -> None:
+    with phase("TRAINING", total=3, unit="step") as training:
+        for number in range(3):
+            try:
+                with training.step():
+                    if number == 1:
+                        raise ValueError
+            except ValueError:
+                pass
+        assert training.done == 2
+
+
+def test_a_step_may_have_a_number_of_its_own_and_hangs_under_its_parent_wherever_it_is_taken(phaselog: PhaseLog) -> None:
+    with phase("TRAINING", total=200, unit="step", start=100) as training, phase("EPOCH") as epoch:
+        with training.step(step=101) as step:
+            assert current() is step
+            assert step.path == ("TRAINING", "TRAINING STEP")
+        assert current() is epoch
+        assert training.done == 101
+
+
+def test_a_step_outside_its_parents_block_warns_and_runs(phaselog: PhaseLog) -> None:
+    training = phase("TRAINING", unit="step")
+    with pytest.warns(PhasewatchWarning, match="is a step of 'TRAINING', which is pending"), training.step():
+        pass
+    assert ends(phaselog)["TRAINING STEP"].status == "completed"
+
+
+# Properties
+
+ENDINGS = st.sampled_from(["completed", "failed", "interrupted", "caught"])
+TREES: st.SearchStrategy[Any] = st.recursive(
+    st.tuples(ENDINGS, st.just([])), lambda children: st.tuples(ENDINGS, st.lists(children, max_size=3)), max_leaves=12
+)
+
+
+def act(tree: Any, log: PhaseLog, depth: int = 0) -> None:
+    """Open a phase, advance, act out its children and end as the tree says."""
+    ending, children = tree
+    try:
+        with phase(f"P{depth}", counters={"questions": None}) as handle:
+            log.clock.advance(1)
+            for child in children:
+                handle.advance(2, questions=3)
+                act(child, log, depth + 1)
+            if ending != "completed":
+                raise KeyboardInterrupt if ending == "interrupted" else ValueError("no")
+    except ValueError:
+        if ending == "failed":
+            raise
+
+
+@given(TREES)
+def test_any_nesting_with_any_endings_gives_a_well_formed_stream(tree: Any) -> None:
+    with recorded() as log:
+        try:
+            act(tree, log)
+        except (ValueError, KeyboardInterrupt):
+            pass
+        open_phases: list[PhaseStarted] = []
+        for event in log.events:
+            if isinstance(event, PhaseStarted):
+                assert event.parent == (open_phases[-1].id if open_phases else None)
+                open_phases.append(event)
+            else:
+                # What happens to a phase happens while it is open and innermost, so parents enclose their children.
+                assert event.id == open_phases[-1].id
+            if isinstance(event, PhaseEnded):
+                start = open_phases.pop()
+                assert event.elapsed >= 0
+                assert event.elapsed == pytest.approx(event.time - start.time)
+                assert event.done * 3 == event.counters["questions"] * 2
+                assert (event.error is None) == (event.status == "completed")
+        assert not open_phases, "every start has its end"
+        starts = [event.id for event in log.events if isinstance(event, PhaseStarted)]
+        assert len(set(starts)) == len(starts)
+        assert current() is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 300), st.floats(0, 1)), min_size=1, max_size=30))
+def test_counts_add_up_and_means_stay_among_their_values(advances: list[tuple[int, int, float]]) -> None:
+    with recorded() as log:
+        with phase("A", counters={"questions": None}) as handle:
+            for n, questions, reward in advances:
+                handle.advance(n, questions=questions, reward=reward)
+        end = ends(log)["A"]
+        assert end.done == sum(n for n, _, _ in advances)
+        assert end.counters["questions"] == sum(questions for _, questions, _ in advances)
+        values = [reward for _, _, reward in advances]
+        assert min(values) - 1e-9 <= end.means["reward"] <= max(values) + 1e-9
+        assert [event.done for event in progress(log)] == sorted(event.done for event in progress(log))
+
+
+def test_the_example_of_the_design_works(phaselog: PhaseLog) -> None:
+    plan = phasewatch.TrainingPlan(3, epochs=1)
+    with phasewatch.run("grpo", plan=plan, sinks=[phaselog.sink], clock=phaselog.clock):
+        with phase("TRAINING", total=plan.total_steps, unit="step", epochs=3) as training:
+            for _ in range(3):
+                with training.step(epoch=1) as step:
+                    step.log(loss=0.234, kl=0.012)
+        with phase("VALIDATION", total=28, unit="batch", counters={"questions": 7405}) as validation:
+            for _ in validation.track(range(28)):
+                pass
+    assert ends(phaselog)["VALIDATION"].done == 28
+    assert phaselog.sink.closed
