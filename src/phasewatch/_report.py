@@ -19,13 +19,13 @@ class PhasewatchWarning(UserWarning):
 def warn(message: str) -> None:
     """Warn about a mistake in a call, at the caller's own line. Under ``-W error`` it is logged instead of raised."""
     # The place is found by walking, since the same mistake is reached through calls of different depth.
-    level = 2
+    level = 2  # our caller
     frame = sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_HERE):
         frame = frame.f_back
         level += 1
     try:
-        warnings.warn(message, PhasewatchWarning, stacklevel=level - 1)
+        warnings.warn(message, PhasewatchWarning, stacklevel=level)
     except Exception:
         failure(message, with_traceback=False)
 

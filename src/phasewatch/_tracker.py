@@ -97,7 +97,7 @@ class Tracker:
         self.clock = time.perf_counter if clock is None else clock
         self._wall: Callable[[], float] = getattr(clock, "wall", time.time)
         self._last_now = 0.0
-        self._clock_reported = False
+        self._clock_failed = False
 
     @property
     def sinks(self) -> tuple[Sink, ...]:
@@ -123,14 +123,21 @@ class Tracker:
         try:
             self._last_now = self.clock()
         except Exception:
-            if not self._clock_reported:
-                self._clock_reported = True
-                failure(f"the clock {self.clock!r} failed; the program goes on, and time stands still where it fails")
+            self._report_clock("time stands still where it fails")
         return self._last_now
 
     def wall(self) -> float:
-        """Return the time of day, in seconds since 1970."""
-        return self._wall()
+        """Return the time of day, in seconds since 1970; that of the system where the clock's fails."""
+        try:
+            return self._wall()
+        except Exception:
+            self._report_clock("the system's time of day stands in")
+            return time.time()
+
+    def _report_clock(self, consequence: str) -> None:
+        if not self._clock_failed:
+            self._clock_failed = True
+            failure(f"the clock {self.clock!r} failed; the program goes on, {consequence}")
 
     def wants_events(self) -> bool:
         """Whether anybody listens: an event for nobody is not built."""
@@ -334,17 +341,20 @@ class Phase:
             status = "failed"
         elif error is not None and not isinstance(error, GeneratorExit):  # that is a `break` in whoever reads from us
             status = "interrupted"
-        if self._handed and status == "completed" and self._tally is not None:
-            self._count(self._tally, self._handed, now, shown=False)  # the item at which a loop was left by `break`
-        self._tracking = self._handed = 0
-        wants_events = tracker.wants_events()
-        if wants_events and status == "completed":
-            self._show_last(now)
+        # The stack first: it is right whatever fails below. Where another phase is current, it stays: this one may be
+        # closed by another task, or before one that was opened later.
         self._status = status
-        # Only where it is current: a phase may be closed by another task, or after one that was opened later.
         if _current.get() is self:
             _current.set(self._outer)
         self._outer = None
+        tally, handed = self._tally, self._handed
+        self._tracking = self._handed = 0
+        wants_events = tracker.wants_events()
+        if tally is not None and status == "completed":
+            if handed:
+                self._count(tally, handed, now, shown=False)  # the item at which a loop was left by `break`
+            if wants_events:
+                self._show_last(tally, now)
         parent = self._parent
         innermost, origin = True, self.path
         if status != "completed":
@@ -468,10 +478,9 @@ class Phase:
             )
         )
 
-    def _show_last(self, now: float) -> None:
+    def _show_last(self, tally: Tally, now: float) -> None:
         """Tell the final count, if the last line was held back because it came too soon after another."""
-        tally = self._tally
-        if tally is not None and self._spec.every is None and not self._stepped and tally.done != tally.shown:
+        if self._spec.every is None and not self._stepped and tally.done != tally.shown:
             self._show(tally, now)
 
     def _time_left(self, now: float, units_left: int | None = None) -> float | None:
