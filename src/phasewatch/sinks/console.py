@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 MODES = ("auto", "plain", "off")
 
 _MOST_ROWS = 40
-_NAME_COLUMNS = 60
+_WIDE = 1000  # columns; wider than any table
+_NARROWEST_NAME, _WIDEST_NAME, _FIGURES = 12, 60, 36  # columns of the table
 _STYLES = {
     "opened": "bold cyan", "completed": "bold green", "failed": "bold red", "interrupted": "bold yellow", "progress": "",
 }  # fmt: skip
@@ -67,7 +68,7 @@ class ConsoleSink:
             totals = self._add_up(event)
             lines = self._lines(event)
             if lines or totals is not None:
-                self._write(lines, _table(totals, event.elapsed) if totals and isinstance(event, PhaseEnded) else None)
+                self._write(lines, totals, event.elapsed if isinstance(event, PhaseEnded) else 0.0)
 
     def close(self) -> None:
         """Nothing is held open: the stream belongs to the program."""
@@ -98,7 +99,8 @@ class ConsoleSink:
                 self._totals[phase.run].close(event)
         return None
 
-    def _write(self, lines: list[_Line], table: Table | None) -> None:
+    def _write(self, lines: list[_Line], totals: Totals | None, elapsed: float) -> None:
+        """Write lines, and the table of a run that is over; like a banner, that ends with a blank line."""
         console = self._console
         file = console.file
         encoding = getattr(file, "encoding", None) or "utf-8"
@@ -108,15 +110,14 @@ class ConsoleSink:
             text = Text.assemble(*(_styled(line, width) for line in lines), end="")
             with console:  # one write for both
                 console.print(text, soft_wrap=True, end="")
-                if table is not None:
-                    console.print(table)
+                if totals is not None:
+                    console.print(_table(totals, elapsed, console.width))
                     console.print()
         else:
             plain = "".join(f"{text}\n" for _, text, _ in lines)
-            if table is not None:
-                plain += encodable(_as_text(table), encoding) + "\n"
+            if totals is not None:
+                plain += encodable(_as_text(_table(totals, elapsed, _WIDE)), encoding) + "\n"
             _write_once(file, plain, encoding)
-        # A table ends with a blank line, as a banner does.
 
 
 def _standard_console() -> Console:
@@ -164,10 +165,12 @@ def _plain_fileno(file: IO[str]) -> int | None:
     return raw.fileno() if type(raw) is io.FileIO else None
 
 
-def _table(totals: Totals, elapsed: float) -> Table:
+def _table(totals: Totals, elapsed: float, width: int) -> Table:
     """Where the time went: a row for each path of phases, with its share of the run."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("Where the time went", max_width=_NAME_COLUMNS, no_wrap=True, overflow="ellipsis")
+    # In a narrow window the names give way to the figures.
+    names = max(_NARROWEST_NAME, min(_WIDEST_NAME, width - _FIGURES))
+    table.add_column("Where the time went", max_width=names, no_wrap=True, overflow="ellipsis")
     for heading in ("Count", "Total", "Share", "Mean"):
         table.add_column(heading, justify="right", no_wrap=True)
     rows = list(totals.rows())
@@ -188,6 +191,6 @@ def _table(totals: Totals, elapsed: float) -> Table:
 def _as_text(table: Table) -> str:
     """Return the table as wide as its text, without colour and without spaces at the ends of lines."""
     out = io.StringIO()
-    console = Console(file=out, width=1000, color_system=None, force_terminal=False, force_jupyter=False, _environ={})
+    console = Console(file=out, width=_WIDE, color_system=None, force_terminal=False, force_jupyter=False, _environ={})
     console.print(table)
     return "".join(line.rstrip() + "\n" for line in out.getvalue().splitlines())

@@ -1,0 +1,395 @@
+"""The console sink in pipes, files, terminals of any width, and outputs that cannot show everything."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+import threading
+from contextlib import redirect_stdout
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+import phasewatch
+from phasewatch import phase
+from phasewatch.sinks import ConsoleSink
+from phasewatch.testing import FakeClock, PhaseLog, recorded
+
+RULE = "=" * 80
+
+PROGRAM = """
+import sys
+import phasewatch
+from phasewatch import phase
+with phasewatch.run("r"):
+    details = {"a [red]long[/red] detail": "x" * 150}
+    with phase("VALIDATION", total=2, unit="batch", counters={"questions": 7405}, details=details) as v:
+        print("printed by the program")
+        v.advance(questions=3000, reward=0.5)
+        print("an error line", file=sys.stderr)
+        v.advance(questions=4405, reward=0.5)
+"""
+
+
+def written(log: PhaseLog, console: Console, mode: Any = "auto") -> None:
+    sink = ConsoleSink(console, mode=mode)
+    for event in log.events:
+        sink.emit(event)
+    sink.close()
+
+
+@pytest.fixture
+def a_run(phaselog: PhaseLog) -> PhaseLog:
+    """The events of a small run."""
+    with (
+        phasewatch.run("r"),
+        phase("TRAINING", total=2, unit="step", message="[bold]:tada: 1 2 3[/bold] [META]") as training,
+    ):
+        with training.step(epoch=1) as step:
+            phaselog.clock.advance(1)
+            step.log(loss=0.5)
+        with phase("x" * 300, total=2) as long:
+            long.advance()
+    return phaselog
+
+
+def in_terminal(program: str, columns: int, env: dict[str, str] | None = None) -> str:
+    """What a program writes to a real pseudo-terminal of this width."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 25, columns, 0, 0))
+    environment = {"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", **(env or {})}
+    process = subprocess.Popen([sys.executable, "-c", program], stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    chunks = []
+    while True:
+        try:
+            chunk = os.read(ours, 65536)
+        except OSError:  # the other side is closed
+            break
+        if not chunk:
+            break
+        chunks.append(chunk)
+    os.close(ours)
+    assert process.wait() == 0
+    return b"".join(chunks).decode().replace("\r\n", "\n")
+
+
+def without_colour(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+PYTHON = [sys.executable, "-c", PROGRAM]
+
+
+# In a pipe or a file
+
+
+@pytest.mark.parametrize("columns", [1, 40, 80, 200])
+def test_the_bytes_in_a_pipe_do_not_depend_on_any_width(a_run: PhaseLog, columns: int) -> None:
+    out = io.StringIO()
+    written(a_run, Console(file=out, width=columns))
+    assert out.getvalue() == a_run.text
+    assert "TRAINING START - [bold]:tada: 1 2 3[/bold] [meta]\n" in out.getvalue()
+    assert f"[META] PHASE: {'x' * 300}\n" in out.getvalue()
+
+
+def test_no_line_ends_in_blanks_and_the_table_is_as_wide_as_its_text(a_run: PhaseLog) -> None:
+    lines = a_run.text.splitlines()
+    assert not [line for line in lines if line != line.rstrip()]
+    table = lines[lines.index(next(line for line in lines if line.startswith("Where the time went"))) :]
+    assert table[0].split() == ["Where", "the", "time", "went", "Count", "Total", "Share", "Mean"]
+    assert [line.split()[0] for line in table[1:4]] == ["Training", "Training", "x" * 57 + "…"]
+    assert max(map(len, table)) < 100, "not as wide as a terminal"
+    assert table[-2].startswith("The whole run ")
+    assert table[-1] == ""
+
+
+def test_a_banner_is_one_write_and_flushed(a_run: PhaseLog) -> None:
+    class Recorder(io.StringIO):
+        def __init__(self) -> None:
+            super().__init__()
+            self.calls: list[str] = []
+
+        def write(self, text: str) -> int:
+            self.calls.append(text)
+            return len(text)
+
+        def flush(self) -> None:
+            self.calls.append("flush")
+
+    file = Recorder()
+    written(a_run, Console(file=file))
+    assert file.calls[1::2] == ["flush"] * (len(file.calls) // 2)
+    for call in file.calls[::2]:
+        assert call.count(RULE) in (0, 2, 3)
+        assert call.endswith("\n")
+
+
+def test_a_banner_is_one_system_call(a_run: PhaseLog, tmp_path: Any, mocker: Any) -> None:
+    with open(tmp_path / "log", "w", encoding="utf-8") as file:
+        write = mocker.spy(os, "write")
+        print("before", end="", file=file)  # still in the stream's buffer, and comes first
+        written(a_run, Console(file=file))
+        mocker.stop(write)
+    assert all(call.args[1].count(RULE.encode()) in (0, 2, 3) for call in write.mock_calls)
+    assert (tmp_path / "log").read_text(encoding="utf-8") == "before" + a_run.text
+
+
+def test_our_lines_and_those_of_others_come_in_order(tmp_path: Any) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True, env={}
+    )
+    lines = [line for line in done.stdout.decode().splitlines() if line and line != RULE]
+    assert [line.split("|")[0].strip() for line in lines[:7]] == [
+        "🔍 [META] PHASE: VALIDATION",
+        "Total batches: 2",
+        "printed by the program",
+        "📊 Validation [1/2] (50.0%)",
+        "an error line",
+        "📊 Validation [2/2] (100.0%)",
+        "✅ [META] PHASE COMPLETE: VALIDATION",
+    ]
+
+
+def test_blank_lines_are_kept_single_between_our_own_writes(phaselog: PhaseLog) -> None:
+    with phase("A"), phase("B", total=1) as b:
+        b.advance()
+    assert "\n\n\n" not in phaselog.text
+    assert phaselog.text.startswith(f"\n{RULE}\n🔹 [META] PHASE: A\n{RULE}\n\n{RULE}\n🔹 [META] PHASE: B\n")
+    assert "(100.0%) | Elapsed: 0s | ETA: 0s\n\n" + RULE in phaselog.text
+    assert phaselog.text.endswith(f"{RULE}\n\n")
+
+
+def test_two_threads_never_print_inside_each_others_banners(tmp_path: Any) -> None:
+    with open(tmp_path / "log", "w", encoding="utf-8") as file:
+        sink = ConsoleSink(Console(file=file))
+        tracker = phasewatch.Tracker([sink], FakeClock())
+
+        def work(name: str) -> None:
+            for _ in range(200):
+                with tracker.phase(name):
+                    pass
+
+        threads = [threading.Thread(target=work, args=(name,)) for name in ("A", "B")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    text = (tmp_path / "log").read_text(encoding="utf-8")
+    opening, ending = (
+        rf"{RULE}\n🔹 \[META\] PHASE: [AB]\n{RULE}\n\n",
+        (rf"{RULE}\n✅ \[META\] PHASE COMPLETE: [AB]\n{RULE}\nTotal time: 0s\n{RULE}\n\n"),
+    )
+    assert re.fullmatch(rf"\n(?:{opening}|{ending}){{800}}", text)
+
+
+# Outputs that cannot show everything
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8", "utf-16"])
+def test_an_output_that_cannot_encode_an_emoji_gets_the_text_without_it(encoding: str, phaselog: PhaseLog) -> None:
+    with phasewatch.run("r"), phase("VALIDATION", total=1, message="naïve 中"):
+        pass
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding=encoding, newline="\n")
+    written(phaselog, Console(file=file))
+    text = raw.getvalue().decode(encoding)
+    if encoding.startswith("utf"):
+        assert text == phaselog.text
+    else:
+        naive = "na?ve" if encoding == "ascii" else "naïve"
+        assert f"{RULE}\n[META] PHASE: VALIDATION - {naive} ?\n{RULE}\n" in text
+        assert f"{RULE}\n[META] PHASE COMPLETE: VALIDATION\n{RULE}\n" in text
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_a_program_with_such_an_output_runs_as_it_would(encoding: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, check=True, env={"PYTHONIOENCODING": encoding}
+    )
+    assert done.stderr == b"an error line\n"
+    assert b"\n[META] PHASE: VALIDATION\n" in done.stdout
+    assert b"\nValidation [1/2] (50.0%) | Questions: 3000/7405 | Avg Reward: 0.500 | " in done.stdout
+
+
+def test_a_closed_output_is_reported_once_and_the_work_goes_on() -> None:
+    program = "import sys\nsys.stdout.close()\n" + PROGRAM.replace("print(", "sys.stderr.write('' and str(").replace(
+        '")', '"))'
+    )
+    program = """
+import sys
+sys.stdout.close()
+from phasewatch import phase
+for _ in range(3):
+    with phase("A"):
+        pass
+print("the work is done", file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env={})
+    assert done.stderr.count("Traceback") == 1
+    assert "the sink ConsoleSink could not take an event; the program goes on" in done.stderr
+    assert done.stderr.endswith("the work is done\n")
+
+
+def test_a_program_started_without_an_output_runs() -> None:
+    done = subprocess.run(
+        ["/bin/sh", "-c", '"$0" -c "$1" >&-', sys.executable, "from phasewatch import phase\nwith phase('A'): pass"],
+        capture_output=True,
+        check=True,
+        env={},
+    )
+    assert done.stderr == b""
+
+
+def test_a_reader_that_goes_away_does_not_change_the_exit_code() -> None:
+    program = """
+import sys
+from phasewatch import phase
+sys.stdin.read()
+for _ in range(3):
+    with phase("A"):
+        pass
+sys.stderr.write("the work is done")
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={}
+    )
+    assert process.stdout
+    process.stdout.close()
+    process.stdout = None
+    _, errors = process.communicate()
+    assert process.returncode == 0
+    assert errors.endswith(b"the work is done")
+    assert errors.count(b"Traceback") == 1
+
+
+def test_a_redirected_standard_output_is_looked_up_at_each_write(phaselog: PhaseLog) -> None:
+    sink = ConsoleSink()
+    with phase("A"):
+        pass
+    for event in phaselog.events:
+        with redirect_stdout(io.StringIO()) as out:
+            sink.emit(event)
+        assert "[META]" in out.getvalue()
+
+
+# In a terminal
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80, 200])
+def test_in_a_terminal_the_lines_are_the_same_with_rules_no_wider_than_the_window(columns: int) -> None:
+    text = in_terminal(PROGRAM, columns)
+    assert "\x1b[" in text
+    plain = without_colour(text)
+    rules = {line for line in plain.splitlines() if line and not line.strip("=")}
+    assert rules == {"=" * min(columns, 80)}
+    detail = f"Total batches: 2 | Total questions: 7405 | a [red]long[/red] detail: {'x' * 150}\n"
+    assert f"\n🔍 [META] PHASE: VALIDATION\n{'=' * min(columns, 80)}\n{detail}" in plain, "never wrapped or cut by us"
+    assert (
+        "printed by the program\n📊 Validation [1/2] (50.0%) | Questions: 3000/7405 | Avg Reward: 0.500 | Elapsed: " in plain
+    )
+
+
+@pytest.mark.parametrize(
+    ("env", "coloured"),
+    [
+        ({}, True),
+        ({"NO_COLOR": "1"}, False),
+        ({"TERM": "dumb"}, False),
+        ({"FORCE_COLOR": "0"}, True),
+        ({"FORCE_COLOR": ""}, True),
+        ({"PHASEWATCH_CONSOLE": "plain"}, False),
+    ],
+    ids=str,
+)
+def test_a_terminal_is_coloured_as_its_user_wants_it(env: dict[str, str], coloured: bool) -> None:
+    text = in_terminal(PROGRAM, 80, env)
+    colours = set(re.findall(r"\x1b\[([0-9;]*)m", text))
+    assert any(set(code.split(";")) & {"31", "32", "33", "36"} for code in colours) is coloured
+    if not coloured and "NO_COLOR" not in env:
+        assert not colours
+
+
+@pytest.mark.parametrize(("force", "coloured"), [("1", True), ("true", True), ("0", False), ("", False), (None, False)])
+def test_colour_in_a_pipe_has_to_be_forced(force: str | None, coloured: bool) -> None:
+    env = {"TERM": "xterm", "COLUMNS": "40"} | ({} if force is None else {"FORCE_COLOR": force})
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, env=env
+    )
+    text = done.stdout.decode()
+    assert ("\x1b[" in text) is coloured
+    assert RULE in without_colour(text), "a pipe has no width"
+
+
+def test_in_a_terminal_a_banner_is_one_write_too(a_run: PhaseLog) -> None:
+    class Recorder(io.StringIO):
+        calls: list[str]
+
+        def write(self, text: str) -> int:
+            self.calls.append(text)
+            return len(text)
+
+    file = Recorder()
+    file.calls = []
+    written(a_run, Console(file=file, force_terminal=True, width=80, _environ={"TERM": "xterm"}))
+    assert all(without_colour(call).count(RULE) in (0, 2, 3) for call in file.calls)
+    body, table = without_colour("".join(file.calls)).split("Where the time went")
+    assert body == a_run.text.split("Where the time went")[0]
+    figures = [line.split()[-4:] for line in a_run.text.split("Where the time went")[1].splitlines()]
+    assert [line.split()[-4:] for line in table.splitlines()] == figures, "in a narrow window the names give way"
+
+
+# Modes
+
+
+def test_off_writes_nothing_and_plain_writes_the_bytes_of_a_pipe_anywhere(a_run: PhaseLog) -> None:
+    out = io.StringIO()
+    written(a_run, Console(file=out, force_terminal=True), mode="off")
+    assert out.getvalue() == ""
+    written(a_run, Console(file=out, force_terminal=True, width=30), mode="plain")
+    assert out.getvalue() == a_run.text
+
+
+def test_an_unknown_mode_is_refused_with_those_that_exist() -> None:
+    wrong: Any = "loud"
+    with pytest.raises(ValueError, match="mode='loud' must be one of auto, plain, off"):
+        ConsoleSink(mode=wrong)
+
+
+# Hostile text
+
+
+@given(st.text(alphabet=st.characters(), max_size=40), st.sampled_from(["plain", "auto"]))
+def test_a_name_of_any_text_breaks_no_line_no_banner_and_no_terminal(name: str, mode: str) -> None:
+    with recorded() as log:
+        with phasewatch.run(name), phase(name, total=2, unit=name or "u", message=name, details={name: name}) as handle:
+            handle.advance(**{name: 1.0})
+            handle.log({name: 1.0})
+        out = io.StringIO()
+        written(log, Console(file=out, force_terminal=True, width=100, _environ={"TERM": "xterm"}), mode=mode)
+    text = without_colour(out.getvalue())
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]", text)
+    assert text.count("[META]") == 3, "the opening, the completion, the end of the run; none is forged"
+    lines = text.splitlines()
+    assert len(lines) == 24
+    assert lines.count(RULE) == 3 + 3 + 2
+    assert log.events[1].name == name, "the event keeps the original"
+
+
+def test_many_different_names_do_not_fill_the_memory_and_are_counted_in_the_table(phaselog: PhaseLog) -> None:
+    with phasewatch.run("r"):
+        for n in range(600):
+            with phase(f"P{n}"):
+                pass
+    tail = phaselog.text.splitlines()[-5:]
+    assert tail[1:4] == ["... and 460 more paths", "... and 100 phases of further paths", tail[3]]

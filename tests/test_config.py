@@ -1,0 +1,93 @@
+"""`configure`, the environment, and the console that comes by itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+import phasewatch
+from phasewatch import phase
+from phasewatch.testing import FakeClock, MemorySink, PhaseLog
+
+PROGRAM = """
+from phasewatch import phase
+with phase("A", total=1) as a:
+    print("work", len(list(a.track([1]))))
+"""
+
+
+def output(env: dict[str, str], program: str = PROGRAM) -> str:
+    environment = {"PYTHONIOENCODING": "utf-8", "PYTHONWARNINGS": "error", **env}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment, check=True)
+    assert done.stderr.decode() == env.get("STDERR", "")
+    return done.stdout.decode()
+
+
+def test_configured_sinks_and_clock_hold_until_they_are_changed(phaselog: PhaseLog) -> None:
+    first, second, clock = MemorySink(), MemorySink(), FakeClock()
+    phasewatch.configure(sinks=[first], clock=clock)
+    with phase("A") as handle:
+        clock.advance(2)
+        assert handle.elapsed == 2
+    phasewatch.configure(sinks=[second])
+    with phase("B") as handle:
+        clock.advance(3)
+        assert handle.elapsed == 3
+    phasewatch.configure(sinks=[])
+    with phase("C"):
+        pass
+    assert ({e.name for e in first.events}, {e.name for e in second.events}, phaselog.events) == ({"A"}, {"B"}, [])
+
+
+def test_what_cannot_be_a_sink_or_a_clock_is_refused_with_what_to_do(phaselog: PhaseLog) -> None:
+    wrong: Any = object()
+    with pytest.raises(TypeError, match=r"is no sink; a sink has the methods emit\(event\) and close\(\)"):
+        phasewatch.configure(sinks=[wrong])
+    with pytest.raises(TypeError, match="must be callable and return seconds"):
+        phasewatch.configure(clock=wrong)
+    with phase("A"):
+        pass
+    assert phaselog.events
+
+
+def test_with_nothing_configured_the_console_on_standard_output_speaks() -> None:
+    text = output({})
+    assert "🔹 [META] PHASE: A\n" in text
+    assert "✅ [META] PHASE COMPLETE: A\n" in text
+    assert "work 1\n" in text
+
+
+@pytest.mark.parametrize(
+    ("env", "speaks"),
+    [
+        ({"PHASEWATCH_CONSOLE": "off"}, False),
+        ({"PHASEWATCH_CONSOLE": " OFF "}, False),
+        ({"PHASEWATCH_CONSOLE": "plain"}, True),
+        ({"PHASEWATCH_CONSOLE": "auto"}, True),
+        ({"PHASEWATCH_CONSOLE": ""}, True),
+        ({"PHASEWATCH_DISABLE": "1"}, False),
+        ({"PHASEWATCH_DISABLE": "true"}, False),
+        ({"PHASEWATCH_DISABLE": "yes"}, False),
+        ({"PHASEWATCH_DISABLE": "0"}, True),
+        ({"PHASEWATCH_DISABLE": "False"}, True),
+        ({"PHASEWATCH_DISABLE": "no"}, True),
+        ({"PHASEWATCH_DISABLE": ""}, True),
+    ],
+    ids=str,
+)
+def test_the_environment_is_read_as_a_person_means_it(env: dict[str, str], speaks: bool) -> None:
+    text = output(env)
+    assert ("[META]" in text) is speaks
+    assert "work 1\n" in text
+
+
+def test_an_unknown_console_mode_warns_and_the_console_speaks(phaselog: PhaseLog, monkeypatch: Any) -> None:
+    from phasewatch import _config
+
+    monkeypatch.setenv("PHASEWATCH_CONSOLE", "loud")
+    with pytest.warns(phasewatch.PhasewatchWarning, match="='loud' is taken as auto; it may be auto, plain, off"):
+        (sink,) = _config._console()
+    assert isinstance(sink, phasewatch.sinks.ConsoleSink)

@@ -1,0 +1,124 @@
+"""The run: a record of its own, with its last banner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import phasewatch
+from phasewatch import PhaseEnded, PhaseStarted, TrainingPlan, current, phase
+from phasewatch.testing import FakeClock, MemorySink, PhaseLog
+
+
+def test_a_run_goes_to_the_configured_sinks_and_leaves_them_open(phaselog: PhaseLog) -> None:
+    with phasewatch.run("grpo", host="a") as run:
+        phaselog.clock.advance(2)
+        assert current() is run
+        with phase("A") as inner:
+            assert inner.path == ("A",)
+    start = phaselog.events[0]
+    assert isinstance(start, PhaseStarted)
+    assert (start.phase.role, start.path, start.phase.attributes) == ("run", (), {"host": "a"})
+    assert {event.phase.run for event in phaselog.events} == {start.id}
+    assert not phaselog.sink.closed
+    assert run.elapsed == 2
+
+
+def test_a_run_closes_the_sinks_that_it_was_given(phaselog: PhaseLog) -> None:
+    sink, clock = MemorySink(), FakeClock(start=100)
+    with phasewatch.run(sinks=[sink], clock=clock):
+        clock.advance(1)
+        closed_inside = sink.closed
+    assert (closed_inside, sink.closed) == (False, True)
+    assert phaselog.events == []
+    end = sink.events[-1]
+    assert isinstance(end, PhaseEnded)
+    assert end.elapsed == 1
+
+
+def test_a_run_with_no_sinks_is_silent(phaselog: PhaseLog) -> None:
+    with phasewatch.run(sinks=[]), phase("A"):
+        pass
+    assert phaselog.events == []
+
+
+def test_a_run_inside_a_run_is_a_record_of_its_own(phaselog: PhaseLog) -> None:
+    with phasewatch.run("outer"), phase("A"):
+        with phasewatch.run("inner") as inner:
+            with phase("B") as b:
+                assert b.path == ("B",)
+            assert current() is inner
+        with phase("C") as c:
+            assert c.path == ("A", "C")
+    outer_id, inner_id = (event.id for event in phaselog.events if event.phase.role == "run" and event.type == "start")
+    runs = {event.name: event.phase.run for event in phaselog.events}
+    assert runs == {"outer": outer_id, "A": outer_id, "inner": inner_id, "B": inner_id, "C": outer_id}
+
+
+def test_a_failed_run_knows_the_path_of_the_phase_that_failed(phaselog: PhaseLog) -> None:
+    with pytest.raises(ValueError, match="no"), phasewatch.run("grpo"), phase("A"), phase("B"):
+        raise ValueError("no")
+    end = phaselog.events[-1]
+    assert isinstance(end, PhaseEnded)
+    assert (end.status, end.innermost, end.origin) == ("failed", False, ("A", "B"))
+    assert "RUN FAILED - in A > B\n" in phaselog.text
+
+
+def test_a_run_that_fails_between_phases_tells_the_error_itself(phaselog: PhaseLog) -> None:
+    with pytest.raises(ValueError, match="no"), phasewatch.run("grpo"):
+        with phase("A"):
+            pass
+        raise ValueError("no")
+    assert "❌ [META] RUN FAILED - in grpo\n" + "=" * 80 + "\nValueError: no | Elapsed: 0s\n" in phaselog.text
+
+
+def test_a_run_decorates_a_main_function(phaselog: PhaseLog) -> None:
+    @phasewatch.run("main", message=None)
+    def main(n: int) -> int:
+        with phase("A"):
+            return n
+
+    assert [main(1), main(2)] == [1, 2]
+    assert [event.phase.role for event in phaselog.events if event.type == "start"] == ["run", "phase"] * 2
+    assert phaselog.text.count("🏁 [META] ALL PHASES COMPLETE\n") == 2
+
+
+def test_the_plan_of_a_run_gives_the_steps_their_epochs(phaselog: PhaseLog) -> None:
+    plan = TrainingPlan(epochs=2, steps_per_epoch=2)
+    with phasewatch.run("grpo", plan=plan) as run, phase("TRAINING", total=4, unit="step", epochs=2) as training:
+        assert run.plan is plan
+        for _ in range(4):
+            with training.step():
+                pass
+    assert [f"[Epoch {epoch}/2] Step" in phaselog.text for epoch in (1, 2, 3)] == [True, True, False]
+    steps = [e.phase.position for e in phaselog.events if isinstance(e, PhaseStarted) and e.phase.position]
+    assert [position.epoch for position in steps] == [1, 1, 2, 2]
+
+
+def test_without_plan_or_epoch_the_bracket_is_left_out(phaselog: PhaseLog) -> None:
+    with phasewatch.run("grpo"), phase("TRAINING", total=1, unit="step") as training, training.step():
+        pass
+    assert "\nStep 1/1 (100.0%) | Elapsed: 0s | ETA: --\n" in phaselog.text
+
+
+def test_a_broken_sink_of_a_run_does_not_reach_the_work(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        def emit(self, event: object) -> None:
+            raise OSError("no space left")
+
+        def close(self) -> None:
+            raise OSError("still none")
+
+    sink = MemorySink()
+    with phasewatch.run(sinks=[Broken(), sink]), phase("A"):
+        pass
+    assert len(sink.events) == 4
+    assert sink.closed
+    assert len(caplog.records) == 1
+
+
+def test_mistakes_in_a_run_are_the_programs_own_errors() -> None:
+    wrong: Any = {"plans": 1}
+    with phasewatch.run(sinks=[], **wrong) as run:  # any further keyword is an attribute, as for a phase
+        assert run.status == "running"

@@ -1,0 +1,59 @@
+"""What users' tests are given."""
+
+from __future__ import annotations
+
+import pytest
+
+from phasewatch import current, phase
+from phasewatch._config import default_tracker
+from phasewatch.testing import FakeClock, MemorySink, recorded
+
+
+def test_a_fake_clock_stands_still_until_it_is_told_to_move() -> None:
+    clock = FakeClock(start=5, wall=1000)
+    assert (clock(), clock.wall()) == (5, 1000)
+    clock.advance(2.5)
+    assert (clock(), clock.wall()) == (7.5, 1002.5)
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan")])
+def test_a_fake_clock_does_not_go_back(seconds: float) -> None:
+    with pytest.raises(ValueError, match="time goes forward only"):
+        FakeClock().advance(seconds)
+
+
+def test_a_memory_sink_keeps_events_when_it_is_closed() -> None:
+    sink = MemorySink()
+    with recorded() as log, phase("A"):
+        pass
+    for event in log.events:
+        sink.emit(event)
+    sink.close()
+    assert (sink.events, sink.closed) == (log.events, True)
+
+
+def test_recording_puts_everything_back_as_it_was() -> None:
+    before = dict(default_tracker.__dict__)
+    with pytest.raises(ValueError, match="no"), recorded() as log:
+        with phase("A"):
+            log.clock.advance(61)
+        assert log.text.endswith(f"Total time: 1.0m\n{'=' * 80}\n\n")
+        raise ValueError("no")
+    assert default_tracker.__dict__ == before
+    assert current() is None
+
+
+def test_the_fixture_comes_with_the_package(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        """
+        from phasewatch import phase
+
+        def test_users(phaselog):
+            with phase("A"):
+                phaselog.clock.advance(2)
+            assert [event.type for event in phaselog.events] == ["start", "end"]
+            assert phaselog.events[-1].elapsed == 2
+            assert "PHASE COMPLETE: A" in phaselog.text
+        """
+    )
+    pytester.runpytest_subprocess("-p", "no:randomly").assert_outcomes(passed=1)
