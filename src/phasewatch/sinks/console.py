@@ -27,7 +27,7 @@ MODES = ("auto", "plain", "off")
 
 _MOST_ROWS = 40
 _WIDE = 1000  # columns; wider than any table
-_NARROWEST_NAME, _WIDEST_NAME, _FIGURES = 12, 60, 36  # columns of the table
+_NARROWEST_NAME, _WIDEST_NAME, _FIGURES = 8, 60, 32  # columns of the table
 _STYLES = {
     "opened": "bold cyan", "completed": "bold green", "failed": "bold red", "interrupted": "bold yellow", "progress": "",
 }  # fmt: skip

@@ -1,0 +1,77 @@
+"""Draws the pictures of the documentation, as a terminal shows them: ``python docs/images/draw.py``."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+from rich._export_format import CONSOLE_SVG_FORMAT
+from rich.console import Console
+from rich.terminal_theme import MONOKAI
+
+import phasewatch
+from phasewatch import phase
+from phasewatch.sinks import ConsoleSink
+from phasewatch.testing import FakeClock
+
+# Fonts come from the reader's own machine: a picture that asks the network for one is not shown everywhere.
+FORMAT = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+
+
+def console() -> Console:
+    """Return a console that remembers what it shows."""
+    return Console(record=True, file=io.StringIO(), force_terminal=True, width=100, _environ={"TERM": "xterm-256color"})
+
+
+def a_run(screen: Console) -> None:
+    """The end of a training run on a fake clock."""
+    clock = FakeClock()
+    plan = phasewatch.TrainingPlan(35, epochs=3, steps_per_epoch=12)
+    with phasewatch.run("grpo", clock=clock, plan=plan, sinks=[ConsoleSink(screen)]):
+        with phase("TRAINING", total=35, unit="step", epochs=3, start=33) as training:
+            for _ in range(2):
+                with training.step() as step:
+                    clock.advance(42)
+                    screen.print("ACTIVE_TRAJ_NUM: [512, 287, 45, 23]", highlight=False)
+                    step.log({"timing_s/gen": 11.234}, loss=0.234, kl=0.012, finish_ratio=0.955)
+        with (
+            phase("POST-TRAINING VALIDATION"),
+            phase(
+                "VALIDATION", total=3, unit="batch", counters={"questions": 768}, details={"Batch size": 256}
+            ) as validation,
+        ):
+            for reward in (0.75, 0.8, 0.82):
+                clock.advance(41.1)
+                validation.advance(questions=256, reward=reward)
+
+
+def a_failure(screen: Console) -> None:
+    """A run that dies in a validation."""
+    clock = FakeClock()
+    try:
+        with (
+            phasewatch.run("grpo", clock=clock, sinks=[ConsoleSink(screen)]),
+            phase("TRAINING", total=100, unit="step"),
+            phase("PERIODIC VALIDATION", step=50),
+            phase("VALIDATION", total=28, unit="batch") as validation,
+        ):
+            for batch in validation.track(range(28)):
+                clock.advance(41.1)
+                if batch == 2:
+                    raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB")
+    except RuntimeError:
+        pass
+
+
+def main() -> None:
+    """Write each picture beside this file."""
+    for name, flow in {"run": a_run, "failure": a_failure}.items():
+        screen = console()
+        flow(screen)
+        svg = screen.export_svg(title=f"phasewatch: {name}", theme=MONOKAI, code_format=FORMAT, unique_id=name)
+        Path(__file__).with_name(f"{name}.svg").write_text(re.sub(r"[ \t]+\n", "\n", svg), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
