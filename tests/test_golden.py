@@ -35,12 +35,12 @@ OF_THE_SPECIFICATION = {
     "validation_only": [f"\n{RULE}\n🏁 [META] PHASE: COMPLETE - Validation Only Mode\n{RULE}\n\n"],
     "failing_run": [
         f"\n{RULE}\n❌ [META] PHASE FAILED: VALIDATION\n{RULE}\n"
-        f"RuntimeError: CUDA out of memory. Tried to allocate 20.00 MiB | Elapsed: 8.2m | Batch 12/28\n{RULE}\n\n",
+        f"RuntimeError: CUDA out of memory. Tried to allocate 20.00 MiB | Elapsed: 8.2m | Batch 13/28\n{RULE}\n\n",
         f"\n{RULE}\n❌ [META] RUN FAILED - in TRAINING > PERIODIC VALIDATION > VALIDATION\n{RULE}\n\n",
     ],
     "interrupted_run": [
         f"\n{RULE}\n🛑 [META] PHASE INTERRUPTED: VALIDATION\n{RULE}\n"
-        f"KeyboardInterrupt | Elapsed: 8.2m | Batch 12/28\n{RULE}\n\n",
+        f"KeyboardInterrupt | Elapsed: 8.2m | Batch 13/28\n{RULE}\n\n",
         f"\n{RULE}\n🛑 [META] RUN INTERRUPTED - in TRAINING > PERIODIC VALIDATION > VALIDATION\n{RULE}\n\n",
     ],
 }

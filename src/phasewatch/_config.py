@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from ._annotations import TYPE_CHECKING
-from ._dispatcher import Dispatcher
 from ._environment import flag
 from ._report import warn
 from ._tracker import Tracker
@@ -14,28 +13,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ._tracker import Phase
-    from .events import Sink
+    from .events import Event, Sink
 
 
 class DefaultTracker(Tracker):
     """The tracker of every phase that was given none: such a phase joins what is open around it."""
 
+    joins = True
+
     def __init__(self) -> None:
         super().__init__()
         self.enabled = not flag("PHASEWATCH_DISABLE")
         self.open_runs: list[Phase] = []
-        self._has_sinks = False  # until they are configured, or a console is needed
+        self._has_sinks = False
+        self.listening = True  # until it is known that there is nobody
 
     @property
     def sinks(self) -> tuple[Sink, ...]:
-        """The configured sinks; with nothing configured a console, made now."""
+        """The configured sinks; with nothing configured a console, made when it is first needed."""
         if not self._has_sinks:
             self.use(sinks=_console())
         return super().sinks
 
-    def wants_events(self) -> bool:
-        """Whether anybody listens."""
-        return bool(self.sinks)
+    def emit(self, event: Event) -> None:
+        """Hand an event to the sinks."""
+        if self.sinks:
+            super().emit(event)
 
     def place(self, phase: Phase | None) -> tuple[Phase | None, Tracker]:
         """Return the parent and tracker: those of the current phase, else of the run opened last, else none and this."""
@@ -53,10 +56,10 @@ class DefaultTracker(Tracker):
     ) -> None:
         """Change what is given, and leave the rest."""
         if sinks is not None:
-            self._dispatcher = Dispatcher(sinks)
+            self._use_sinks(sinks)
             self._has_sinks = True
         if clock is not None:
-            Tracker.__init__(self, self._dispatcher.sinks, clock)
+            self._use_clock(clock)
         if enabled is not None:
             self.enabled = enabled
 

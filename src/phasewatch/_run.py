@@ -10,18 +10,19 @@ from ._tracker import DISABLED, Phase, Tracker
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
-    from typing import Any
+    from typing import Any, TypeVar
 
     from .events import Sink
     from .plan import TrainingPlan
+
+    Self = TypeVar("Self", bound="Run")
 
 
 class Run(Phase):
     """A run: the phase around all others, and a record of its own."""
 
-    __slots__ = ("_clock", "_plan", "_sinks")
-
     role = "run"
+    _finds_its_place = True
 
     def __init__(
         self, name: str, spec: PhaseSpec, plan: TrainingPlan | None, sinks: tuple[Sink, ...] | None,
@@ -37,9 +38,11 @@ class Run(Phase):
         """What the run was said to do."""
         return self._plan
 
-    def _open(self) -> None:
-        super()._open()
-        default_tracker.open_runs.append(self)
+    def __enter__(self: Self) -> Self:
+        super().__enter__()
+        if self not in default_tracker.open_runs:
+            default_tracker.open_runs.append(self)
+        return self
 
     def _place(self, outer: Phase | None) -> tuple[Phase | None, Tracker]:
         # A run inside a run is a record of its own.

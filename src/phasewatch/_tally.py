@@ -68,34 +68,29 @@ class Metric:
 
 
 class Tally:
-    """How far a phase is, and the figures that came with it."""
+    """What a phase was told beyond its count: figures that came with it, and when it was last looked at."""
 
     __slots__ = (
-        "aside",
-        "aside_counted",
-        "counted_at",
-        "counters",
-        "done",
-        "logged",
-        "means",
-        "shown",
-        "shown_at",
-        "start",
-        "total",
-    )
+        "aside", "aside_counted", "counted", "counted_at", "counters", "logged", "means", "shown", "shown_at", "start", "total",
+    )  # fmt: skip
 
     def __init__(self, start: int, total: int | None, counters: Iterable[str], now: float) -> None:
         self.start = start
-        self.done = start
         self.total = total
         self.counters: dict[str, float] = dict.fromkeys(counters, 0)
         self.means: dict[str, Metric] = {}
         self.logged: dict[str, Metric] = {}
-        self.counted_at = now  # clock seconds at the last count
+        self.counted = start  # units, when they were last looked at
+        self.counted_at = now  # clock seconds of that
         self.aside = 0.0  # seconds of phases inside this one that are no units of it
         self.aside_counted = 0.0  # those up to counted_at
         self.shown = start  # what the last progress event said
         self.shown_at: float | None = None
+
+    def note(self, done: int, now: float) -> None:
+        """Note when so many units were done: now, as far as anybody looked, if there are more than before."""
+        if done != self.counted:
+            self.counted, self.counted_at, self.aside_counted = done, now, self.aside
 
     def add(self, values: dict[str, object], n: int, weight: object) -> list[str]:
         """Add values that came with ``n`` units: declared counters add up, the rest are means.

@@ -2,6 +2,8 @@
 
 Which phase is current is kept in one ContextVar that holds the innermost phase of a thread or task; the rest of the
 stack is that phase's chain of parents. Nothing of it is shared between threads or changed behind them.
+
+Entering, leaving and `advance` are hot paths: what most calls do stands in them, what few do in methods of its own.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from . import _wrap
 from ._annotations import TYPE_CHECKING, overload
 from ._dispatcher import Dispatcher
 from ._fault import Fault, told
+from ._loops import Loop
+from ._monitor import Monitor
 from ._report import failure, warn
 from ._spec import PLAIN, PhaseSpec, count_or_warn, make_spec
 from ._tally import Tally, as_count
@@ -36,6 +40,8 @@ if TYPE_CHECKING:
 
 _LINE_SECONDS = 1.0  # between two progress lines
 _NUMBERS = "ints, floats and scalars of numpy or torch"
+_EACH = -1  # a count that every count reaches
+_NEVER = float("inf")
 
 _current: ContextVar[Phase | None] = ContextVar("phasewatch_current", default=None)
 
@@ -51,6 +57,7 @@ class _Process:
 
 _process: _Process | None = None
 _numbers = itertools.count(1)
+_monitor = Monitor()
 
 
 def _this_process() -> _Process:
@@ -59,14 +66,20 @@ def _this_process() -> _Process:
     if _process is None:
         _process = _Process()
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=_after_fork)
+            # While it is held, the monitor's thread is in no sink, and so holds no lock that a child would wait for.
+            os.register_at_fork(
+                before=lambda: _monitor.lock.acquire(),
+                after_in_parent=lambda: _monitor.lock.release(),
+                after_in_child=_after_fork,
+            )
     return _process
 
 
 def _after_fork() -> None:
-    global _process
+    global _process, _monitor
     phase = current()  # still by the parent's identity
     _process = _Process(forked_from=phase.id if phase is not None else None)
+    _monitor = Monitor()  # its thread did not come along
     _current.set(None)
 
 
@@ -91,13 +104,23 @@ class Tracker:
     """
 
     enabled = True
+    joins = False  # whether its phases join what is open around them, of whatever tracker
 
     def __init__(self, sinks: Iterable[Sink] = (), clock: Callable[[], float] | None = None) -> None:
+        self._use_sinks(sinks)
+        self._use_clock(clock)
+
+    def _use_sinks(self, sinks: Iterable[Sink]) -> None:
         self._dispatcher = Dispatcher(sinks)
-        self.clock = time.perf_counter if clock is None else clock
-        self._wall: Callable[[], float] = getattr(clock, "wall", time.time)
+        self.listening = bool(self._dispatcher.sinks)  # an event for nobody is not built
+
+    def _use_clock(self, clock: Callable[[], float] | None) -> None:
+        self.clock = clock
         self._last_now = 0.0
         self._clock_failed = False
+        self._wall: Callable[[], float] = getattr(clock, "wall", time.time)
+        # The system's own clock does not fail.
+        self.now: Callable[[], float] = time.perf_counter if clock is None else self._guarded_now
 
     @property
     def sinks(self) -> tuple[Sink, ...]:
@@ -118,8 +141,9 @@ class Tracker:
             phase = phase._parent
         return phase, self
 
-    def now(self) -> float:
+    def _guarded_now(self) -> float:
         """Return the clock's seconds; a clock that fails is reported once, and stands still."""
+        assert self.clock is not None
         try:
             self._last_now = self.clock()
         except Exception:
@@ -139,10 +163,6 @@ class Tracker:
             self._clock_failed = True
             failure(f"the clock {self.clock!r} failed; the program goes on, {consequence}")
 
-    def wants_events(self) -> bool:
-        """Whether anybody listens: an event for nobody is not built."""
-        return bool(self._dispatcher.sinks)
-
     def emit(self, event: Event) -> None:
         """Hand an event to the sinks."""
         self._dispatcher.emit(event)
@@ -155,40 +175,38 @@ class Phase:
     how far it is. Nothing that it is told can raise: a mistake in a call is a `PhasewatchWarning`, once.
     """
 
-    __slots__ = (
-        "_depth", "_elapsed", "_fault", "_handed", "_home", "_info", "_number", "_outer", "_parent", "_process", "_spec",
-        "_started", "_status", "_stepped", "_tally", "_tracker", "_tracking", "_warned", "name",
-    )  # fmt: skip
-
     role: ClassVar[Role] = "phase"
+    _finds_its_place: ClassVar[bool] = False  # rather than under whatever is current
+
+    # What every phase has at first; an instance stores what differs, so that making one is cheap.
+    name: str
+    _home: Tracker
+    _tracker: Tracker  # from here on: known when it is entered
+    _number: int
+    _started = 0.0
+    _spec: PhaseSpec = PLAIN
+    _parent: Phase | None = None
+    _outer: Phase | None = None  # what was current before
+    _live: _Process | None = None  # the process in which it is open
+    _process: _Process | None = None  # in which it was entered
+    _ended: Status = "pending"  # what it is when it is not open
+    _elapsed = 0.0
+    _depth = 0  # of entries while it was open already
+    _done = 0  # units, without those of loops under way
+    _stop: float = _EACH  # the count at which advance() has more to do than to count
+    _tally: Tally | None = None
+    _loops: tuple[Loop, ...] = ()
+    _in_work = 0  # items of loops that are counted one by one, where the clock is not the system's
+    _stepped = False
+    _info: PhaseInfo | None = None
+    _fault: Fault | None = None
+    _warned: set[str] | None = None
 
     def __init__(self, home: Tracker, name: str, spec: PhaseSpec = PLAIN) -> None:
-        self.name = name
-        self._spec = spec
         self._home = home
-        self._tracker = home
-        self._parent: Phase | None = None
-        self._status: Status = "pending"
-        self._tally: Tally | None = None
-        self._started = 0.0
-        self._elapsed = 0.0
-        self._depth = 0  # of entries while it was open already
-        self._warned: set[str] | None = None
-        self._reset()
-
-    def _reset(self) -> None:
-        self._info: PhaseInfo | None = None
-        self._fault: Fault | None = None
-        self._outer: Phase | None = None  # what was current before
-        self._tracking = 0  # loops of `track` under way
-        self._handed = 0  # items that they handed out and that are being worked on
-        self._stepped = False
-
-    def _root(self) -> Phase:
-        phase = self
-        while phase._parent is not None:
-            phase = phase._parent
-        return phase
+        self.name = name
+        if spec is not PLAIN:
+            self._spec = spec
 
     # What a person reads.
 
@@ -200,7 +218,7 @@ class Phase:
     @property
     def status(self) -> Status:
         """``pending``, ``running``, ``completed``, ``failed`` or ``interrupted``."""
-        return self._status
+        return self._ended if self._live is None else "running"
 
     @property
     def path(self) -> tuple[str, ...]:
@@ -215,12 +233,14 @@ class Phase:
     @property
     def id(self) -> str | None:
         """The id under which the events know this phase, unique among all processes; None before it is entered."""
-        return None if self._status == "pending" else f"{self._process.token}.{self._number:x}"
+        return None if self._process is None else f"{self._process.token}.{self._number:x}"
 
     @property
     def done(self) -> int:
-        """Units done, those before the start included."""
-        return self._spec.start if self._tally is None else self._tally.done + (0 if self._tracking else self._handed)
+        """Units done, those before the start included. An item that a loop of `track` works on is not done yet."""
+        if self._process is None:
+            return self._spec.start
+        return self._done + sum(loop.handed() - loop.is_under_way() for loop in self._loops)
 
     @property
     def total(self) -> int | None:
@@ -232,16 +252,14 @@ class Phase:
     @property
     def elapsed(self) -> float:
         """Seconds since the phase was entered; once it has ended, how long it took."""
-        if self._status == "running":
-            return max(0.0, self._tracker.now() - self._started)
-        return self._elapsed
+        return self._elapsed if self._live is None else max(0.0, self._tracker.now() - self._started)
 
     @property
     def eta(self) -> float | None:
         """Seconds until the phase ends; None while nothing is known of it, 0 when it has ended."""
-        if self._status == "running":
+        if self._live is not None:
             return self._time_left(self._tracker.now())
-        return None if self._status == "pending" else 0.0
+        return None if self._process is None else 0.0
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
@@ -249,17 +267,32 @@ class Phase:
         return {} if self._tally is None else {**self._tally.means, **self._tally.logged}
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r} {self._status}>"
+        return f"<{type(self).__name__} {self.name!r} {self.status}>"
 
     # The block.
 
     def __enter__(self: Self) -> Self:
-        if self._is_open():
-            self._depth += 1
-            self._warn("open", "is entered while it is open; make a new one with phase(...) for each block")
+        process = _process or _this_process()
+        if self._process is not None and self._was_entered():
             return self
         try:
-            self._open()
+            outer = _current.get()
+            if outer is not None and outer._live is not process:
+                outer = current()
+            if outer is None or self._finds_its_place or not self._home.joins:
+                self._parent, tracker = self._place(outer)
+            else:
+                self._parent, tracker = outer, outer._tracker
+            self._outer = outer
+            self._tracker = tracker
+            self._process = self._live = process
+            self._number = next(_numbers)
+            _current.set(self)
+            self._started = now = tracker.now()
+            if self._spec is not PLAIN:
+                self._prepare(now)
+            if tracker.listening:
+                tracker.emit(PhaseStarted(self._describe(), tracker.wall()))
         except Exception:
             failure(f"phase {self.name!r} could not be opened; the program goes on without it")
         return self
@@ -267,47 +300,67 @@ class Phase:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._depth:
-            self._depth -= 1
+        if self._depth or self._live is not _process or self._live is None:
+            self._leave_again()
             return
         try:
-            if self._is_open():
-                self._close(error)
-            elif self._status != "running":  # else it was opened before a fork, and is the parent process's to close
-                self._warn("closed", f"is left, but it is {self._status}; leave it once, after entering it")
+            tracker = self._tracker
+            now = tracker.now()
+            elapsed = now - self._started
+            self._elapsed = elapsed if elapsed > 0 else 0.0
+            # The stack first: it is right whatever fails below. Where another phase is current, it stays: this one may
+            # be closed by another task, or before one that was opened later.
+            self._live = None
+            self._ended = "completed"
+            if _current.get() is self:
+                _current.set(self._outer)
+            self._outer = None
+            if error is not None or self._tally is not None or tracker.listening:
+                self._conclude(error, now)
+            parent = self._parent
+            if parent is not None and parent._tally is not None:
+                self._report_to(parent, parent._tally, now)
         except Exception:
             failure(f"phase {self.name!r} could not be closed; the program goes on")
 
     def _is_open(self) -> bool:
-        return self._status == "running" and self._process is _process
+        return self._live is not None and self._live is _process
 
-    def _open(self) -> None:
-        spec = self._spec
-        if spec.depends_on_call:  # a with-block: there is no call, so the options are asked without arguments
-            spec = self._spec = spec.resolve(self.name, lambda option: option())
-        self._reset()
-        outer = self._outer = current()
-        self._parent, self._tracker = self._place(outer)
-        self._process = _this_process()
-        self._number = next(_numbers)
-        self._tally = None
-        tracker = self._tracker
-        now = self._started = tracker.now()
-        if spec is not PLAIN and (spec.total is not None or spec.counters or spec.start):
-            self._begin_tally(now)
-        self._status = "running"
-        _current.set(self)
-        if tracker.wants_events():
-            tracker.emit(PhaseStarted(self._describe(), tracker.wall()))
+    def _was_entered(self) -> bool:
+        """Take the entering of a phase that was entered before; return whether it is open still."""
+        if self._is_open():
+            self._depth += 1
+            self._warn("open", "is entered while it is open; make a new one with phase(...) for each block")
+            return True
+        self._done, self._stop, self._stepped = 0, _EACH, False
+        self._tally, self._info, self._fault = None, None, None
+        self._loops, self._in_work = (), 0
+        return False
+
+    def _leave_again(self) -> None:
+        """Take the leaving of a phase that was entered twice, or is not open."""
+        if self._depth:
+            self._depth -= 1
+        elif self._live is None:  # else it was opened before a fork, and is the parent process's to close
+            self._warn("closed", f"is left, but it is {self.status}; leave it once, after entering it")
 
     def _place(self, outer: Phase | None) -> tuple[Phase | None, Tracker]:
         """Return the parent and the tracker, given the innermost open phase."""
         return self._home.place(outer)
 
+    def _prepare(self, now: float) -> None:
+        """Make ready for what the options say, when the phase is entered."""
+        spec = self._spec
+        if spec.depends_on_call:  # a with-block: there is no call, so the options are asked without arguments
+            spec = self._spec = spec.resolve(self.name, lambda option: option())
+        if spec.total is not None or spec.counters or spec.start:
+            self._begin_tally(now)
+
     def _describe(self) -> PhaseInfo:
         if self._info is None:
             spec, own_id = self._spec, self.id
             assert own_id is not None
+            assert self._process is not None
             around = self._parent._describe() if self._parent is not None else None
             self._info = PhaseInfo(
                 self.name,
@@ -332,61 +385,49 @@ class Phase:
     def _position(self) -> Position | None:
         return None
 
-    def _close(self, error: BaseException | None) -> None:
-        tracker = self._tracker
-        now = tracker.now()
-        self._elapsed = max(0.0, now - self._started)
-        status: Status = "completed"
+    def _conclude(self, error: BaseException | None, now: float) -> None:
+        """Tell how the phase ended: to its parent, and to who listens."""
+        tracker, tally = self._tracker, self._tally
         if isinstance(error, Exception):
-            status = "failed"
+            self._ended = "failed"
         elif error is not None and not isinstance(error, GeneratorExit):  # that is a `break` in whoever reads from us
-            status = "interrupted"
-        # The stack first: it is right whatever fails below. Where another phase is current, it stays: this one may be
-        # closed by another task, or before one that was opened later.
-        self._status = status
-        if _current.get() is self:
-            _current.set(self._outer)
-        self._outer = None
-        tally, handed = self._tally, self._handed
-        self._tracking = self._handed = 0
-        wants_events = tracker.wants_events()
-        if tally is not None and status == "completed":
+            self._ended = "interrupted"
+        completed = self._ended == "completed"
+        if tally is not None:
+            self._stop = _EACH
+            _monitor.unwatch(self)
+            handed = self._in_work + sum(loop.handed() for loop in self._loops)
+            self._loops, self._in_work = (), 0
             if handed:
-                self._count(tally, handed, now, shown=False)  # the item at which a loop was left by `break`
-            if wants_events:
+                self._count(tally, handed, now, shown=False)  # of loops that were left, by `break` or by an exception
+            if tracker.listening and completed:
                 self._show_last(tally, now)
-        parent = self._parent
-        innermost, origin = True, self.path
-        if status != "completed":
+        innermost, origin = False, None
+        if not completed:
             assert error is not None
+            innermost, origin = True, self.path
             if self._fault is not None and self._fault.is_of(error):
                 innermost, origin = False, self._fault.path
-            if parent is not None:
-                parent._fault = Fault(error, origin)
+            if self._parent is not None:
+                self._parent._fault = Fault(error, origin)
         self._fault = None
-        if wants_events:
-            self._emit_end(error if status != "completed" else None, innermost, origin)
-        if parent is not None and parent._tally is not None:
-            self._report_to(parent, parent._tally, now)
-
-    def _emit_end(self, error: BaseException | None, innermost: bool, origin: tuple[str, ...]) -> None:
-        tracker, tally = self._tracker, self._tally
-        tracker.emit(
-            PhaseEnded(
-                self._describe(),
-                tracker.wall(),
-                status=self._status,
-                done=tally.done if tally else 0,
-                total=tally.total if tally else None,
-                elapsed=self._elapsed,
-                counters=dict(tally.counters) if tally else None,
-                means=tally.mean_values() if tally else None,
-                metrics=tally.last_logged() if tally else None,
-                error=None if error is None else told(error),
-                innermost=error is not None and innermost,
-                origin=None if error is None else origin,
+        if tracker.listening:
+            tracker.emit(
+                PhaseEnded(
+                    self._describe(),
+                    tracker.wall(),
+                    status=self._ended,
+                    done=self._done,
+                    total=tally.total if tally else None,
+                    elapsed=self._elapsed,
+                    counters=dict(tally.counters) if tally else None,
+                    means=tally.mean_values() if tally else None,
+                    metrics=tally.last_logged() if tally else None,
+                    error=None if completed or error is None else told(error),
+                    innermost=innermost,
+                    origin=origin,
+                )
             )
-        )
 
     def _report_to(self, parent: Phase, tally: Tally, now: float) -> None:
         """Tell an ended phase's parent, on its tally, what the phase means for it."""
@@ -415,61 +456,100 @@ class Phase:
             weight: what the values cover; by default the first declared counter among them, else ``n``.
             **values: those named in ``counters`` add up; of every other number the weighted mean is kept.
         """
+        if not values and n.__class__ is int and n >= 0:
+            done = self._done + n
+            if done < self._stop:
+                self._done = done
+                return
+        self._advance(n, weight, values)
+
+    def _advance(self, n: object, weight: object, values: dict[str, object]) -> None:
+        """Do what advance() has to do where it does not merely count."""
         if not self._is_open():
-            self._warn("advance", f"is told to advance, but it is {self._status}; call advance inside its block")
+            self._warn("advance", f"is told to advance, but it is {self.status}; call advance inside its block")
             return
         try:
-            self._advance(n, weight, values)
+            tally = self._tally or self._begin_tally(self._started)
+            units = as_count(n)
+            if units is None or units < 0:
+                self._warn("units", f"cannot advance by {n!r}; give a whole number of units, at least 0")
+                units = 0
+            if values:
+                self._refuse(tally.add(values, units, weight))
+            if not self._is_tracking():
+                done = self._done + units
+                if done < self._stop:
+                    self._done = done
+                else:
+                    self._count(tally, units, self._tracker.now())
         except Exception:
             failure(f"phase {self.name!r} could not take advance({n!r}); the program goes on")
 
-    def _advance(self, n: object, weight: object, values: dict[str, object]) -> None:
-        tally = self._tally or self._begin_tally(self._started)
-        units = as_count(n)
-        if units is None or units < 0:
-            self._warn("units", f"cannot advance by {n!r}; give a whole number of units, at least 0")
-            units = 0
-        if values:
-            self._refuse(tally.add(values, units, weight))
-        if not self._tracking:
-            self._count(tally, units, self._tracker.now())
-
     def _begin_tally(self, now: float) -> Tally:
         spec = self._spec
+        self._done = spec.start
         tally = self._tally = Tally(spec.start, spec.total, spec.counters, now)
         return tally
 
     def _count(self, tally: Tally, n: int, now: float, *, shown: bool = True) -> None:
-        before, total = tally.done, tally.total
-        done = tally.done = before + n
+        """Count units, and tell progress where it is due."""
+        before, total = self._done, tally.total
+        done = self._done = before + n
         if n:
-            tally.counted_at = now
-            tally.aside_counted = tally.aside
+            tally.note(done, now)
         if total is not None and done > total:
             self._warn("total", f"has done {done} of {total} {self._spec.unit}s; it counts on, but give a total= that holds")
-        if not shown or not self._tracker.wants_events():
+        if not shown:
             return
-        every = self._spec.every
-        if every is not None:
-            due = done // every > before // every
-        elif self._stepped:  # each step has announced itself
-            due = False
-        else:
-            due = (
-                tally.shown_at is None
-                or (total is not None and before < total <= done)
-                or now - tally.shown_at >= _LINE_SECONDS
-            )
-        if due:
+        if self._tracker.listening and self._is_due(tally, before, done, now):
             self._show(tally, now)
+        self._stop = self._next_stop(tally, done)
+
+    def _is_due(self, tally: Tally, before: int, done: int, now: float) -> bool:
+        every, total = self._spec.every, tally.total
+        if every is not None:
+            return done // every > before // every
+        if self._stepped:  # each step has announced itself
+            return False
+        if tally.shown_at is None or (total is not None and before < total <= done):
+            return True
+        return now - tally.shown_at >= _LINE_SECONDS
+
+    def _next_stop(self, tally: Tally, done: int) -> float:
+        """Return the count from which on advance() has more to do than to count."""
+        if self._is_tracking():
+            return _EACH
+        every, total = self._spec.every, tally.total
+        stop = total if total is not None and done < total else _NEVER if total is None or done > total else total + 1
+        if not self._tracker.listening:
+            return stop
+        if every is not None:
+            return min(stop, (done // every + 1) * every)
+        if self._tracker.clock is not None:  # nothing waits for a thread where time is told by somebody else
+            return _EACH
+        if not self._stepped:
+            _monitor.watch(self)
+        return stop
+
+    def _look(self) -> None:
+        """Be looked at by the monitor: the next count tells progress, and loops that are not counted tell it now."""
+        tally = self._tally
+        if tally is None or not self._is_open():
+            _monitor.unwatch(self)
+            return
+        self._stop = _EACH
+        if self._loops and not self._stepped and self.done > max(tally.shown, tally.start):
+            self._show(tally, self._tracker.now())
 
     def _show(self, tally: Tally, now: float) -> None:
-        tally.shown, tally.shown_at = tally.done, now
+        done = self.done
+        tally.note(done, now)
+        tally.shown, tally.shown_at = done, now
         self._tracker.emit(
             PhaseProgressed(
                 self._describe(),
                 self._tracker.wall(),
-                done=tally.done,
+                done=done,
                 total=tally.total,
                 elapsed=max(0.0, now - self._started),
                 eta=self._time_left(now),
@@ -480,16 +560,18 @@ class Phase:
 
     def _show_last(self, tally: Tally, now: float) -> None:
         """Tell the final count, if the last line was held back because it came too soon after another."""
-        if self._spec.every is None and not self._stepped and tally.done != tally.shown:
+        if self._spec.every is None and not self._stepped and self._done != tally.shown:
             self._show(tally, now)
 
     def _time_left(self, now: float, units_left: int | None = None) -> float | None:
         tally = self._tally
         if tally is None or tally.total is None:
             return None
+        done = self.done
+        tally.note(done, now)
         return time_left(
-            tally.total - tally.done if units_left is None else units_left,
-            tally.done - tally.start,
+            tally.total - done if units_left is None else units_left,
+            done - tally.start,
             busy=tally.counted_at - self._started - tally.aside_counted,
             waiting=max(0.0, now - tally.counted_at - (tally.aside - tally.aside_counted)),
         )
@@ -499,13 +581,14 @@ class Phase:
     @overload
     def track(self, iterable: AsyncIterable[Item]) -> AsyncIterator[Item]: ...
     def track(self, iterable: Any) -> Any:
-        """Iterate, and count each item when its turn in the loop is over; its length is the total if none was given.
+        """Iterate, and count the items; the length of what is iterated is the total if none was given.
 
-        The item at which a loop is left by ``break`` counts; one at which it is left by an exception does not.
-        Works for asynchronous iterables too, with ``async for``.
+        The loop runs at the speed of a bare one: progress is read from outside, once a second. An item is done when the
+        next one is taken, or the loop is left, by ``break`` too; an item that raises is the last that counts.
+        Works for asynchronous iterables, with ``async for``.
         """
         if not self._is_open():
-            self._warn("track", f"is told to track, but it is {self._status}; iterate inside its block")
+            self._warn("track", f"is told to track, but it is {self.status}; iterate inside its block")
             return iter(iterable) if hasattr(iterable, "__iter__") else iterable
         tally = self._tally or self._begin_tally(self._started)
         if tally.total is None:
@@ -515,33 +598,61 @@ class Phase:
                 pass
         if hasattr(iterable, "__aiter__") and not hasattr(iterable, "__iter__"):
             return self._track_async(iterable, tally)
-        return self._track(iterable, tally)
+        if self._tracker.listening and (self._tracker.clock is not None or self._spec.every is not None):
+            return self._track_each(iterable, tally)
+        return self._track_freely(iterable)
 
-    def _track(self, iterable: Iterable[Item], tally: Tally) -> Iterator[Item]:
-        self._tracking += 1
-        try:
-            for item in iterable:
-                self._handed += 1
+    def _track_freely(self, iterable: Iterable[Any]) -> Iterator[Any]:
+        """Leave the loop to itself; it is asked how far it is."""
+        loop = Loop(iterable)
+        items, loop.items = loop.items, None
+        assert items is not None
+        self._fold_loops()
+        self._loops = (*self._loops, loop)
+        self._stop = _EACH
+        if self._tracker.listening and not self._stepped:
+            _monitor.watch(self)
+        return items
+
+    def _fold_loops(self) -> None:
+        """Add what loops that are over have handed out to the count."""
+        for loop in self._loops:
+            if not loop.is_under_way():
+                self._done += loop.handed()
+        self._loops = tuple(loop for loop in self._loops if loop.is_under_way())
+
+    def _is_tracking(self) -> bool:
+        if self._loops:
+            self._fold_loops()
+        return bool(self._loops or self._in_work)
+
+    # A clock that is told the time, and lines at certain counts, want each item counted when its turn is over.
+
+    def _track_each(self, iterable: Iterable[Item], tally: Tally) -> Iterator[Item]:
+        for item in iterable:
+            self._in_work += 1
+            try:
                 yield item
-                self._item_done(tally)
-        finally:
-            self._tracking = max(0, self._tracking - 1)
+            except GeneratorExit:  # the loop was left
+                self._item_done(tally, shown=False)
+                raise
+            self._item_done(tally)
 
     async def _track_async(self, iterable: AsyncIterable[Item], tally: Tally) -> AsyncIterator[Item]:
-        self._tracking += 1
-        try:
-            async for item in iterable:
-                self._handed += 1
-                yield item
-                self._item_done(tally)
-        finally:
-            self._tracking = max(0, self._tracking - 1)
-
-    def _item_done(self, tally: Tally) -> None:
-        if tally is self._tally and self._is_open():
-            self._handed -= 1
+        async for item in iterable:
+            self._in_work += 1
             try:
-                self._count(tally, 1, self._tracker.now())
+                yield item
+            except GeneratorExit:
+                self._item_done(tally, shown=False)
+                raise
+            self._item_done(tally)
+
+    def _item_done(self, tally: Tally, *, shown: bool = True) -> None:
+        if tally is self._tally and self._is_open():
+            self._in_work -= 1
+            try:
+                self._count(tally, 1, self._tracker.now(), shown=shown)
             except Exception:
                 failure(f"phase {self.name!r} could not count an item; the program goes on")
 
@@ -551,14 +662,14 @@ class Phase:
         The event comes at once; the line of metrics is written when the phase ends, with the last value of each.
         """
         if not self._is_open():
-            self._warn("log", f"is given metrics, but it is {self._status}; call log inside its block")
+            self._warn("log", f"is given metrics, but it is {self.status}; call log inside its block")
             return
         try:
             values = {str(name): value for name, value in {**(mapping or {}), **metrics}.items()}
             tally = self._tally or self._begin_tally(self._started)
             taken, refused = tally.log(values)
             self._refuse(refused)
-            if taken and self._tracker.wants_events():
+            if taken and self._tracker.listening:
                 self._tracker.emit(MetricsLogged(self._describe(), self._tracker.wall(), values=taken))
         except Exception:
             failure(f"phase {self.name!r} could not take log(...); the program goes on")
@@ -597,7 +708,7 @@ class Phase:
         return open_for
 
     def _again(self, name: str, spec: PhaseSpec) -> Phase:
-        return type(self)(self._home, name, spec)
+        return Phase(self._home, name, spec)
 
     # Mistakes in calls.
 
@@ -619,9 +730,8 @@ class Phase:
 class _Step(Phase):
     """One unit of another phase."""
 
-    __slots__ = ("_epoch", "_given_number", "_of")
-
     role = "step"
+    _finds_its_place = True
 
     def __init__(self, of: Phase, name: str, spec: PhaseSpec, number: int | None, epoch: int | None) -> None:
         super().__init__(of._home, name, spec)
@@ -643,7 +753,10 @@ class _Step(Phase):
         of = self._of
         number = of.done + 1 if self._given_number is None else self._given_number
         epochs = of._spec.attributes.get("epochs")
-        plan = of._root().plan
+        root = of
+        while root._parent is not None:
+            root = root._parent
+        plan = root.plan
         return Position(
             number,
             of.total,
@@ -657,7 +770,7 @@ class _Step(Phase):
     def _report_to(self, parent: Phase, tally: Tally, now: float) -> None:
         if parent is not self._of:
             super()._report_to(parent, tally, now)
-        elif self._status == "completed" and not parent._tracking:
+        elif self._ended == "completed" and not parent._is_tracking():
             parent._count(tally, 1, now)
 
     def _again(self, name: str, spec: PhaseSpec) -> Phase:
@@ -666,8 +779,6 @@ class _Step(Phase):
 
 class _Disabled(Phase):
     """What stands for every phase while phasewatch is switched off: it does nothing, as fast as can be."""
-
-    __slots__ = ()
 
     def __enter__(self: Self) -> Self:
         return self
@@ -713,11 +824,9 @@ def make_phase(home: Tracker, name: object, spec: PhaseSpec = PLAIN) -> Phase:
 class _Unnamed(Phase):
     """A phase that was given no name: a decorator, which takes that of its function."""
 
-    __slots__ = ()
-
     def _opener(self, fn: Callable[..., Any]) -> _wrap.Opener:
         return Phase(self._home, _wrap.name_of(fn), self._spec)._opener(fn)
 
-    def _open(self) -> None:
+    def __enter__(self: Self) -> Self:
         self._warn("name", 'has no name; give one: phase("DOWNLOAD")')
-        super()._open()
+        return super().__enter__()

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ._config import default_tracker
-from ._dispatcher import Dispatcher
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,8 +97,8 @@ def recorded() -> Iterator[PhaseLog]:
     """Record the phases of the block on a fake clock, with nothing configured but this; then all is as it was."""
     log = PhaseLog()
     before = dict(default_tracker.__dict__)
-    default_tracker.__dict__.update(open_runs=[], _dispatcher=Dispatcher([log.sink]), _has_sinks=True, enabled=True)
-    default_tracker.use(clock=log.clock)
+    default_tracker.open_runs = []
+    default_tracker.use(sinks=[log.sink], clock=log.clock, enabled=True)
     try:
         yield log
     finally:

@@ -1,0 +1,52 @@
+"""Loops that are counted without a line of Python per item.
+
+A list, tuple or range is iterated as it is, and its iterator tells how far it is. Anything else goes through
+`itertools.compress`, which takes one True from an `itertools.repeat` for every item that it hands out; how many are left
+tells how many were handed out. Both are read from outside, by another thread if need be, and cost the loop nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+import sys
+
+from ._annotations import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+_OWN_REFERENCES = 2  # to what is counted: the loop's attribute and the argument of getrefcount
+
+
+class Loop:
+    """One iteration under way: how many items it has handed out, and whether somebody still iterates."""
+
+    __slots__ = ("_counter", "_handed", "_source", "items")
+
+    def __init__(self, iterable: Iterable[Any]) -> None:
+        self._source: Any = None
+        # The exact types: a subclass may iterate as it likes.
+        if type(iterable) in (list, tuple, range):
+            self._source = iterable
+            self._counter: Any = iter(iterable)
+            self.items: Iterator[Any] | None = self._counter
+        else:
+            # Only the counter is kept: who kept the iterator would delay the clean-up of a generator behind it.
+            self._counter = itertools.repeat(True, sys.maxsize)
+            self.items = itertools.compress(iterable, self._counter)
+
+    def handed(self) -> int:
+        """Return how many items were handed out."""
+        if self._source is None:
+            return sys.maxsize - operator.length_hint(self._counter)
+        if type(self._source) is list:
+            # Its index is exact even while the list grows or shrinks; an exhausted iterator has let go of it.
+            state = self._counter.__reduce__()
+            return state[2] if len(state) == 3 else len(self._source)
+        return len(self._source) - operator.length_hint(self._counter)
+
+    def is_under_way(self) -> bool:
+        """Whether somebody still holds the iterator: the item handed out last may be in work."""
+        return self.items is not None or sys.getrefcount(self._counter) > _OWN_REFERENCES
