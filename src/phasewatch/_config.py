@@ -42,14 +42,13 @@ class DefaultTracker(Tracker):
 
     def place(self, phase: Phase | None) -> tuple[Phase | None, Tracker]:
         """Return the parent and tracker: those of the current phase, else of the run opened last, else none and this."""
-        if phase is None:  # no context: a new thread, or nothing open
+        if phase is not None:
+            return phase, phase._tracker
+        if self.open_runs:  # no context: a new thread
             for run in reversed(self.open_runs):
                 if run._is_open():
-                    phase = run
-                    break
-            else:
-                return None, self
-        return phase, phase._tracker
+                    return run, run._tracker
+        return None, self
 
     def use(
         self, *, sinks: Iterable[Sink] | None = None, clock: Callable[[], float] | None = None, enabled: bool | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ._annotations import TYPE_CHECKING, overload
 from ._config import default_tracker
-from ._spec import PhaseSpec
+from ._spec import make_spec
 from ._tracker import DISABLED, Phase, make_phase
 
 if TYPE_CHECKING:
@@ -32,21 +32,7 @@ def phase(
     every: int | None = None,
     **attributes: object,
 ) -> Phase: ...
-def phase(
-    name: Any = None,
-    /,
-    *,
-    total: Any = None,
-    unit: str = "item",
-    counters: Mapping[str, int | None] | None = None,
-    details: Mapping[str, object] | None = None,
-    message: Any = None,
-    step: Any = None,
-    start: int = 0,
-    emoji: str | None = None,
-    every: int | None = None,
-    **attributes: object,
-) -> Any:
+def phase(name: Any = None, /, **options: Any) -> Any:
     """Return a phase: a context manager and a decorator. ``@phase`` alone names it after the function.
 
     The decorator takes functions, methods, coroutines, generators and asynchronous generators; each call is a phase of
@@ -65,7 +51,7 @@ def phase(
         start: units that were done before (a resumed run): they count for the position, not for the speed.
         emoji: instead of the one that the name has.
         every: write a progress line every so many units; by default the first, the last, and at most one a second.
-        **attributes: kept with the phase; ``epochs`` is shown as the total of epochs.
+        **options: as in the signature; any other is an attribute, kept with the phase: ``epochs`` is shown.
 
     Warns:
         PhasewatchWarning: an option that cannot be taken as it is; it is left out.
@@ -73,19 +59,37 @@ def phase(
     Raises:
         TypeError: what is decorated is a class, or no function.
     """
+    if not options and type(name) is str and default_tracker.enabled:
+        return Phase(default_tracker, name)  # the hot path
     if not default_tracker.enabled:
         return name if _is_function(name) else DISABLED
     if _is_function(name):
         return make_phase(default_tracker, None)(name)
-    plain = total is None and counters is None and details is None and message is None and step is None
-    if plain and unit == "item" and not start and emoji is None and every is None and not attributes:
-        return make_phase(default_tracker, name)
-    spec = PhaseSpec(
-        name, total=total, unit=unit, counters=counters, details=details, message=message, step=step, start=start,
-        emoji=emoji, every=every, attributes=attributes,
-    )  # fmt: skip
-    return make_phase(default_tracker, name, spec)
+    return make_phase(default_tracker, name, make_spec(name, options))
 
 
 def _is_function(name: object) -> bool:
     return callable(name) or isinstance(name, (staticmethod, classmethod, property))
+
+
+def _contract(
+    name: Any = None,
+    /,
+    *,
+    total: Any = None,
+    unit: str = "item",
+    counters: Mapping[str, int | None] | None = None,
+    details: Mapping[str, object] | None = None,
+    message: Any = None,
+    step: Any = None,
+    start: int = 0,
+    emoji: str | None = None,
+    every: int | None = None,
+    **attributes: object,
+) -> Phase:
+    """Show the signature of `phase`, which takes its options as one mapping because that is faster."""
+    raise NotImplementedError
+
+
+# Where inspect, help and editors that ask them look for it.
+phase.__wrapped__ = _contract  # type: ignore[attr-defined]  # as functools.wraps does

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class Run(Phase):
     """A run: the phase around all others, and a record of its own."""
 
+    __slots__ = ("_clock", "_plan", "_sinks")
+
     role = "run"
     _finds_its_place = True
 
@@ -87,6 +89,6 @@ def run(
     if not default_tracker.enabled:
         return DISABLED
     if plan is not None:
-        attributes = {"val_only": plan.val_only, **attributes}
+        attributes = {"val_only": plan.validates_only, **attributes}
     spec = PhaseSpec(name, message=message, attributes=attributes)
     return Run(str(name), spec, plan, None if sinks is None else tuple(sinks), clock)

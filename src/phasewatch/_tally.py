@@ -71,7 +71,8 @@ class Tally:
     """What a phase was told beyond its count: figures that came with it, and when it was last looked at."""
 
     __slots__ = (
-        "aside", "aside_counted", "counted", "counted_at", "counters", "logged", "means", "shown", "shown_at", "start", "total",
+        "aside", "aside_counted", "counted", "counted_at", "counters", "logged", "means", "shown", "shown_at", "start",
+        "total",
     )  # fmt: skip
 
     def __init__(self, start: int, total: int | None, counters: Iterable[str], now: float) -> None:

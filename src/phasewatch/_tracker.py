@@ -55,6 +55,7 @@ class _Process:
         self.forked_from = forked_from  # the id of the phase that was current where the process was forked
 
 
+PENDING, _CLOSED = _Process(), _Process()  # no processes at all: where others have that in which they are open
 _process: _Process | None = None
 _numbers = itertools.count(1)
 _monitor = Monitor()
@@ -175,38 +176,51 @@ class Phase:
     how far it is. Nothing that it is told can raise: a mistake in a call is a `PhasewatchWarning`, once.
     """
 
+    __slots__ = (
+        "_depth", "_done", "_ended", "_fault", "_home", "_id", "_in_work", "_info", "_live", "_loops", "_outer", "_parent",
+        "_spec", "_started", "_stepped", "_stop", "_stopped", "_tally", "_tracker", "_warned", "name",
+    )  # fmt: skip
+
     role: ClassVar[Role] = "phase"
     _finds_its_place: ClassVar[bool] = False  # rather than under whatever is current
 
-    # What every phase has at first; an instance stores what differs, so that making one is cheap.
-    name: str
-    _home: Tracker
-    _tracker: Tracker  # from here on: known when it is entered
-    _number: int
-    _started = 0.0
-    _spec: PhaseSpec = PLAIN
-    _parent: Phase | None = None
-    _outer: Phase | None = None  # what was current before
-    _live: _Process | None = None  # the process in which it is open
-    _process: _Process | None = None  # in which it was entered
-    _ended: Status = "pending"  # what it is when it is not open
-    _elapsed = 0.0
-    _depth = 0  # of entries while it was open already
-    _done = 0  # units, without those of loops under way
-    _stop: float = _EACH  # the count at which advance() has more to do than to count
-    _tally: Tally | None = None
-    _loops: tuple[Loop, ...] = ()
-    _in_work = 0  # items of loops that are counted one by one, where the clock is not the system's
-    _stepped = False
-    _info: PhaseInfo | None = None
-    _fault: Fault | None = None
-    _warned: set[str] | None = None
+    if TYPE_CHECKING:
+        name: str
+        _home: Tracker
+        _tracker: Tracker
+        _spec: PhaseSpec
+        _live: _Process  # that in which it is open, or one of PENDING and _CLOSED
+        _tally: Tally | None  # what it was told, and what it was promised
+        _parent: Phase | None
+        _outer: Phase | None  # what was current before
+        _started: float
+        _stopped: float
+        _depth: int  # of entries while it was open already
+        _done: int  # units, without those of loops under way
+        _ended: Status  # how, once it is closed
+        _fault: Fault | None
+        _id: str | None
+        _in_work: int  # items of loops that are counted one by one
+        _info: PhaseInfo | None
+        _loops: tuple[Loop, ...]
+        _stepped: bool
+        _stop: float  # the count from which on advance() has more to do than to count
+        _warned: set[str] | None
 
     def __init__(self, home: Tracker, name: str, spec: PhaseSpec = PLAIN) -> None:
         self._home = home
         self.name = name
-        if spec is not PLAIN:
-            self._spec = spec
+        self._spec = spec
+        self._live = PENDING
+        self._tally = None
+        self._depth = 0
+        self._parent = self._info = self._fault = self._id = self._warned = None
+        self._started = 0.0
+        self._ended = "completed"
+        self._done = self._in_work = 0
+        self._stop = _EACH
+        self._loops = ()
+        self._stepped = False
 
     # What a person reads.
 
@@ -218,7 +232,7 @@ class Phase:
     @property
     def status(self) -> Status:
         """``pending``, ``running``, ``completed``, ``failed`` or ``interrupted``."""
-        return self._ended if self._live is None else "running"
+        return "pending" if self._live is PENDING else self._ended if self._live is _CLOSED else "running"
 
     @property
     def path(self) -> tuple[str, ...]:
@@ -233,12 +247,15 @@ class Phase:
     @property
     def id(self) -> str | None:
         """The id under which the events know this phase, unique among all processes; None before it is entered."""
-        return None if self._process is None else f"{self._process.token}.{self._number:x}"
+        if self._id is None and self._live is not PENDING:
+            process = _this_process() if self._live is _CLOSED else self._live
+            self._id = f"{process.token}.{next(_numbers):x}"
+        return self._id
 
     @property
     def done(self) -> int:
         """Units done, those before the start included. An item that a loop of `track` works on is not done yet."""
-        if self._process is None:
+        if self._live is PENDING:
             return self._spec.start
         return self._done + sum(loop.handed() - loop.is_under_way() for loop in self._loops)
 
@@ -252,14 +269,16 @@ class Phase:
     @property
     def elapsed(self) -> float:
         """Seconds since the phase was entered; once it has ended, how long it took."""
-        return self._elapsed if self._live is None else max(0.0, self._tracker.now() - self._started)
+        if self._live is PENDING:
+            return 0.0
+        return max(0.0, (self._stopped if self._live is _CLOSED else self._tracker.now()) - self._started)
 
     @property
     def eta(self) -> float | None:
         """Seconds until the phase ends; None while nothing is known of it, 0 when it has ended."""
-        if self._live is not None:
-            return self._time_left(self._tracker.now())
-        return None if self._process is None else 0.0
+        if self._live is PENDING:
+            return None
+        return 0.0 if self._live is _CLOSED else self._time_left(self._tracker.now())
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
@@ -272,25 +291,27 @@ class Phase:
     # The block.
 
     def __enter__(self: Self) -> Self:
-        process = _process or _this_process()
-        if self._process is not None and self._was_entered():
+        if self._live is not PENDING and self._was_entered():
             return self
         try:
+            process = _process
+            if process is None:
+                process = _this_process()
             outer = _current.get()
             if outer is not None and outer._live is not process:
                 outer = current()
-            if outer is None or self._finds_its_place or not self._home.joins:
-                self._parent, tracker = self._place(outer)
+            if outer is not None and self._home.joins and not self._finds_its_place:
+                self._parent = outer
+                tracker = outer._tracker
             else:
-                self._parent, tracker = outer, outer._tracker
+                self._parent, tracker = self._place(outer)
             self._outer = outer
             self._tracker = tracker
-            self._process = self._live = process
-            self._number = next(_numbers)
+            self._live = process
             _current.set(self)
-            self._started = now = tracker.now()
+            self._started = tracker.now()
             if self._spec is not PLAIN:
-                self._prepare(now)
+                self._prepare()
             if tracker.listening:
                 tracker.emit(PhaseStarted(self._describe(), tracker.wall()))
         except Exception:
@@ -300,31 +321,27 @@ class Phase:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._depth or self._live is not _process or self._live is None:
+        if self._live is not _process or self._depth:
             self._leave_again()
             return
         try:
             tracker = self._tracker
-            now = tracker.now()
-            elapsed = now - self._started
-            self._elapsed = elapsed if elapsed > 0 else 0.0
+            self._stopped = tracker.now()
             # The stack first: it is right whatever fails below. Where another phase is current, it stays: this one may
             # be closed by another task, or before one that was opened later.
-            self._live = None
-            self._ended = "completed"
+            self._live = _CLOSED
             if _current.get() is self:
                 _current.set(self._outer)
-            self._outer = None
             if error is not None or self._tally is not None or tracker.listening:
-                self._conclude(error, now)
+                self._conclude(error)
             parent = self._parent
             if parent is not None and parent._tally is not None:
-                self._report_to(parent, parent._tally, now)
+                self._report_to(parent, parent._tally)
         except Exception:
             failure(f"phase {self.name!r} could not be closed; the program goes on")
 
     def _is_open(self) -> bool:
-        return self._live is not None and self._live is _process
+        return self._live is _process
 
     def _was_entered(self) -> bool:
         """Take the entering of a phase that was entered before; return whether it is open still."""
@@ -332,40 +349,37 @@ class Phase:
             self._depth += 1
             self._warn("open", "is entered while it is open; make a new one with phase(...) for each block")
             return True
-        self._done, self._stop, self._stepped = 0, _EACH, False
-        self._tally, self._info, self._fault = None, None, None
-        self._loops, self._in_work = (), 0
+        Phase.__init__(self, self._home, self.name, self._spec)
         return False
 
     def _leave_again(self) -> None:
         """Take the leaving of a phase that was entered twice, or is not open."""
         if self._depth:
             self._depth -= 1
-        elif self._live is None:  # else it was opened before a fork, and is the parent process's to close
+        elif self._live is PENDING or self._live is _CLOSED:  # else it was opened before a fork: the parent's to close
             self._warn("closed", f"is left, but it is {self.status}; leave it once, after entering it")
 
     def _place(self, outer: Phase | None) -> tuple[Phase | None, Tracker]:
         """Return the parent and the tracker, given the innermost open phase."""
         return self._home.place(outer)
 
-    def _prepare(self, now: float) -> None:
+    def _prepare(self) -> None:
         """Make ready for what the options say, when the phase is entered."""
         spec = self._spec
         if spec.depends_on_call:  # a with-block: there is no call, so the options are asked without arguments
             spec = self._spec = spec.resolve(self.name, lambda option: option())
         if spec.total is not None or spec.counters or spec.start:
-            self._begin_tally(now)
+            self._begin_tally()
 
     def _describe(self) -> PhaseInfo:
         if self._info is None:
             spec, own_id = self._spec, self.id
             assert own_id is not None
-            assert self._process is not None
             around = self._parent._describe() if self._parent is not None else None
             self._info = PhaseInfo(
                 self.name,
                 id=own_id,
-                parent=around.id if around is not None else self._process.forked_from,
+                parent=around.id if around is not None else _this_process().forked_from,
                 run=own_id if self.role == "run" else around.run if around is not None else None,
                 path=() if self.role == "run" else (*(around.path if around is not None else ()), self.name),
                 role=self.role,
@@ -385,9 +399,9 @@ class Phase:
     def _position(self) -> Position | None:
         return None
 
-    def _conclude(self, error: BaseException | None, now: float) -> None:
+    def _conclude(self, error: BaseException | None) -> None:
         """Tell how the phase ended: to its parent, and to who listens."""
-        tracker, tally = self._tracker, self._tally
+        tracker, tally, now = self._tracker, self._tally, self._stopped
         if isinstance(error, Exception):
             self._ended = "failed"
         elif error is not None and not isinstance(error, GeneratorExit):  # that is a `break` in whoever reads from us
@@ -410,7 +424,7 @@ class Phase:
                 innermost, origin = False, self._fault.path
             if self._parent is not None:
                 self._parent._fault = Fault(error, origin)
-        self._fault = None
+            self._fault = None
         if tracker.listening:
             tracker.emit(
                 PhaseEnded(
@@ -419,7 +433,7 @@ class Phase:
                     status=self._ended,
                     done=self._done,
                     total=tally.total if tally else None,
-                    elapsed=self._elapsed,
+                    elapsed=max(0.0, now - self._started),
                     counters=dict(tally.counters) if tally else None,
                     means=tally.mean_values() if tally else None,
                     metrics=tally.last_logged() if tally else None,
@@ -429,9 +443,9 @@ class Phase:
                 )
             )
 
-    def _report_to(self, parent: Phase, tally: Tally, now: float) -> None:
+    def _report_to(self, parent: Phase, tally: Tally) -> None:
         """Tell an ended phase's parent, on its tally, what the phase means for it."""
-        tally.aside += self._elapsed
+        tally.aside += max(0.0, self._stopped - self._started)
 
     def _suspend(self) -> None:
         """Give way to other code: the generator in which this phase is has yielded."""
@@ -469,7 +483,7 @@ class Phase:
             self._warn("advance", f"is told to advance, but it is {self.status}; call advance inside its block")
             return
         try:
-            tally = self._tally or self._begin_tally(self._started)
+            tally = self._tally or self._begin_tally()
             units = as_count(n)
             if units is None or units < 0:
                 self._warn("units", f"cannot advance by {n!r}; give a whole number of units, at least 0")
@@ -485,10 +499,10 @@ class Phase:
         except Exception:
             failure(f"phase {self.name!r} could not take advance({n!r}); the program goes on")
 
-    def _begin_tally(self, now: float) -> Tally:
+    def _begin_tally(self) -> Tally:
         spec = self._spec
         self._done = spec.start
-        tally = self._tally = Tally(spec.start, spec.total, spec.counters, now)
+        tally = self._tally = Tally(spec.start, spec.total, spec.counters, self._started)
         return tally
 
     def _count(self, tally: Tally, n: int, now: float, *, shown: bool = True) -> None:
@@ -590,7 +604,7 @@ class Phase:
         if not self._is_open():
             self._warn("track", f"is told to track, but it is {self.status}; iterate inside its block")
             return iter(iterable) if hasattr(iterable, "__iter__") else iterable
-        tally = self._tally or self._begin_tally(self._started)
+        tally = self._tally or self._begin_tally()
         if tally.total is None:
             try:
                 tally.total = tally.start + len(iterable)
@@ -666,7 +680,7 @@ class Phase:
             return
         try:
             values = {str(name): value for name, value in {**(mapping or {}), **metrics}.items()}
-            tally = self._tally or self._begin_tally(self._started)
+            tally = self._tally or self._begin_tally()
             taken, refused = tally.log(values)
             self._refuse(refused)
             if taken and self._tracker.listening:
@@ -696,14 +710,13 @@ class Phase:
         return _wrap.wrap(fn, self._opener)
 
     def _opener(self, fn: Callable[..., Any]) -> _wrap.Opener:
-        home, spec, name = self._home, self._spec, self.name
+        home, spec, name, again = self._home, self._spec, self.name, self._again
         of_call = _wrap.arguments_for(fn) if spec.depends_on_call else None
 
         def open_for(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Phase:
             if not home.enabled:
                 return DISABLED
-            resolved = spec.resolve(name, of_call(args, kwargs)) if of_call is not None else spec
-            return self._again(name, resolved)
+            return again(name, spec if of_call is None else spec.resolve(name, of_call(args, kwargs)))
 
         return open_for
 
@@ -730,6 +743,8 @@ class Phase:
 class _Step(Phase):
     """One unit of another phase."""
 
+    __slots__ = ("_epoch", "_given_number", "_of")
+
     role = "step"
     _finds_its_place = True
 
@@ -744,7 +759,7 @@ class _Step(Phase):
         if of._is_open():
             of._stepped = True
             if of._tally is None:
-                of._begin_tally(of._started)
+                of._begin_tally()
             return of, of._tracker
         self._warn("step", f"is a step of {of.name!r}, which is {of.status}; take steps inside its block")
         return super()._place(outer)
@@ -767,11 +782,11 @@ class _Step(Phase):
             eta=None if of.total is None else of._time_left(self._started, max(0, of.total - number + 1)),
         )
 
-    def _report_to(self, parent: Phase, tally: Tally, now: float) -> None:
+    def _report_to(self, parent: Phase, tally: Tally) -> None:
         if parent is not self._of:
-            super()._report_to(parent, tally, now)
+            super()._report_to(parent, tally)
         elif self._ended == "completed" and not parent._is_tracking():
-            parent._count(tally, 1, now)
+            parent._count(tally, 1, self._stopped)
 
     def _again(self, name: str, spec: PhaseSpec) -> Phase:
         return _Step(self._of, name, spec, self._given_number, self._epoch)
@@ -779,6 +794,8 @@ class _Step(Phase):
 
 class _Disabled(Phase):
     """What stands for every phase while phasewatch is switched off: it does nothing, as fast as can be."""
+
+    __slots__ = ()
 
     def __enter__(self: Self) -> Self:
         return self
@@ -823,6 +840,8 @@ def make_phase(home: Tracker, name: object, spec: PhaseSpec = PLAIN) -> Phase:
 
 class _Unnamed(Phase):
     """A phase that was given no name: a decorator, which takes that of its function."""
+
+    __slots__ = ()
 
     def _opener(self, fn: Callable[..., Any]) -> _wrap.Opener:
         return Phase(self._home, _wrap.name_of(fn), self._spec)._opener(fn)

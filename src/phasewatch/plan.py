@@ -87,7 +87,7 @@ class TrainingPlan:
 
     def validates_after(self, step: int) -> bool:
         """Whether a PERIODIC VALIDATION follows this step."""
-        if self._exits_early() or self.test_freq <= 0 or not self.start_step < step <= self.total_steps:
+        if self.validates_only or self.test_freq <= 0 or not self.start_step < step <= self.total_steps:
             return False
         if step == self.total_steps:  # validated once: after training, if that is asked for
             return not self.val_after_train and (self.at_last_step or step % self.test_freq == 0)
@@ -95,13 +95,13 @@ class TrainingPlan:
 
     def saves_after(self, step: int) -> bool:
         """Whether a CHECKPOINT SAVING follows this step."""
-        if self._exits_early() or self.save_freq <= 0 or not self.start_step < step <= self.total_steps:
+        if self.validates_only or self.save_freq <= 0 or not self.start_step < step <= self.total_steps:
             return False
         return step % self.save_freq == 0 or (self.at_last_step and step == self.total_steps)
 
     def validates_at_end(self) -> bool:
         """Whether a POST-TRAINING VALIDATION follows the last step."""
-        return self.val_after_train and not self._exits_early() and (self.test_freq > 0 or not self.at_last_step)
+        return self.val_after_train and not self.validates_only and (self.test_freq > 0 or not self.at_last_step)
 
     def epoch_of(self, step: int) -> int | None:
         """Return the epoch of a step, both counted from 1; None if the steps per epoch are not known."""
@@ -111,7 +111,7 @@ class TrainingPlan:
         """Yield the name and step of every phase from the first validation on, in the order in which they will run."""
         if self.val_before_train:
             yield "PRE-TRAINING VALIDATION", None
-        if self._exits_early():
+        if self.validates_only:
             return
         for step in range(self.start_step + 1, self.total_steps + 1):
             yield "TRAINING STEP", step
@@ -129,8 +129,9 @@ class TrainingPlan:
             counts[name] = counts.get(name, 0) + 1
         return counts
 
-    def _exits_early(self) -> bool:
-        # As trainers do: the exit stands behind the first validation, and is not reached without it.
+    @property
+    def validates_only(self) -> bool:
+        """Whether the run ends after its first validation. That is where trainers exit: without it, they train."""
         return self.val_only and self.val_before_train
 
 
