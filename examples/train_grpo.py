@@ -109,6 +109,10 @@ class Config:
         config = cls(**values)  # type: ignore[arg-type]  # each was read as the type of its default
         in_all = config.total_epochs * config.steps_per_epoch
         if config.total_training_steps > in_all:
+            if "total_epochs" not in values:  # nobody asked for that few
+                return dataclasses.replace(
+                    config, total_epochs=math.ceil(config.total_training_steps / config.steps_per_epoch)
+                )
             raise ConfigError(
                 f"trainer.total_training_steps={config.total_training_steps} is more than the {in_all} steps of "
                 f"trainer.total_epochs={config.total_epochs}; raise that too"
