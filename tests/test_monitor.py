@@ -1,0 +1,181 @@
+"""The thread that looks after what is under way. No test waits for it: each looks itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+
+from phasewatch import PhaseProgressed, Tracker, _tracker
+from phasewatch._monitor import Monitor
+from phasewatch.testing import MemorySink
+
+
+class Thing:
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def _look(self) -> None:
+        self.looks += 1
+
+
+class Ticks:
+    """An event that nobody sets, for so many waits."""
+
+    def __init__(self, ticks: int) -> None:
+        self.ticks = ticks
+
+    def wait(self, seconds: float) -> bool:
+        self.ticks -= 1
+        return self.ticks < 0
+
+
+@pytest.fixture
+def monitor(mocker: Any) -> Monitor:
+    """A monitor in place of the one of the process, whose thread never starts."""
+    monitor = Monitor()
+    mocker.patch.object(monitor, "_start")
+    mocker.patch.object(_tracker, "_monitor", monitor)
+    return monitor
+
+
+def told(sink: MemorySink) -> list[int]:
+    return [event.done for event in sink.events if isinstance(event, PhaseProgressed)]
+
+
+def test_what_is_watched_is_looked_at_until_it_is_not(monitor: Monitor) -> None:
+    thing = Thing()
+    monitor.watch(thing)
+    monitor.watch(thing)
+    monitor.look()
+    monitor.unwatch(thing)
+    monitor.look()
+    assert thing.looks == 1
+
+
+def test_what_cannot_be_looked_at_is_reported_and_let_go(monitor: Monitor, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Thing):
+        def _look(self) -> None:
+            raise ValueError("a bug")
+
+    thing = Thing()
+    monitor.watch(Broken())
+    monitor.watch(thing)
+    monitor.look()
+    monitor.look()
+    assert thing.looks == 2
+    assert len(caplog.records) == 1
+
+
+def test_the_thread_ends_when_there_is_nothing_to_watch(monitor: Monitor) -> None:
+    thing = Thing()
+    monitor.watch(thing)
+    work: Any = monitor._work
+    work(Ticks(3))
+    assert thing.looks == 3
+    monitor.unwatch(thing)
+    ticks = Ticks(10)
+    work(ticks)
+    assert ticks.ticks == 9, "at the first look"
+
+
+def test_a_thread_is_started_by_the_first_thing_and_stops_when_it_is_told() -> None:
+    monitor = Monitor()
+    before = set(threading.enumerate())
+    monitor.watch(Thing())
+    (thread,) = set(threading.enumerate()) - before
+    assert thread.daemon
+    monitor.stop()
+    assert not thread.is_alive()
+
+
+def test_a_loop_on_the_systems_clock_tells_progress_when_it_is_looked_at(monitor: Monitor) -> None:
+    sink = MemorySink()
+    with Tracker([sink]).phase("A", total=100) as handle:
+        for number in handle.track(range(100)):
+            if number in (0, 30, 31):
+                monitor.look()
+    assert told(sink) == [30, 31, 100], "nothing is done in the first item; the last count is told at the end"
+    monitor.look()
+    assert told(sink) == [30, 31, 100], "and nothing after the end"
+    assert sink.events[-1].type == "end"
+
+
+def test_advance_on_the_systems_clock_tells_the_first_then_one_for_each_look_and_the_last(monitor: Monitor) -> None:
+    sink = MemorySink()
+    with Tracker([sink]).phase("A", total=100) as handle:
+        for number in range(100):
+            if number in (40, 41):
+                handle._tally.shown_at = -1e9  # type: ignore[union-attr]  # as if a second had passed
+                monitor.look()
+            handle.advance()
+    assert told(sink) == [1, 41, 42, 100]
+
+
+def test_every_is_kept_on_the_systems_clock(monitor: Monitor) -> None:
+    sink = MemorySink()
+    with Tracker([sink]).phase("A", every=40) as handle:
+        for _ in range(100):
+            handle.advance()
+    with Tracker([sink]).phase("A", every=40) as handle:
+        assert len(list(handle.track([0] * 100))) == 100
+    assert told(sink) == [40, 80] * 2
+
+
+def test_steps_announce_themselves_and_are_not_looked_at(monitor: Monitor) -> None:
+    sink = MemorySink()
+    with Tracker([sink]).phase("TRAINING", total=3, unit="step") as training:
+        for _ in training.track([1, 2, 3]):
+            with training.step():
+                monitor.look()
+    assert told(sink) == []
+    assert training.done == 3
+
+
+def test_a_phase_that_nobody_hears_of_starts_no_thread() -> None:
+    code = """
+import threading
+from phasewatch import Tracker
+with Tracker().phase("A", total=3) as a:
+    a.advance()
+    list(a.track([1, 2]))
+assert threading.active_count() == 1
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_program_ends_while_its_phases_are_being_watched() -> None:
+    code = """
+import sys
+from phasewatch import phase
+handle = phase("A", total=100).__enter__()
+for _ in handle.track(iter(range(5))):
+    handle.advance(loss=1)
+sys.exit(7)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (7, b"")
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="needs fork")
+def test_a_fork_takes_no_watched_phase_and_no_held_lock_along() -> None:
+    code = """
+import os, sys
+from phasewatch import Tracker, _tracker
+from phasewatch.testing import MemorySink
+with Tracker([MemorySink()]).phase("A", total=10**6) as a:
+    a.advance()
+    for _ in range(50):
+        child = os.fork()
+        if not child:
+            assert _tracker._monitor._watched == {} and _tracker._monitor._thread is None
+            with Tracker([MemorySink()]).phase("B", total=3) as b:
+                b.advance()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+    assert _tracker._monitor._watched
+"""
+    subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", code], check=True)
