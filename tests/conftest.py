@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from phasewatch import current
 from phasewatch.metalog import catalog
 
 pytest_plugins = ["pytester"]
+
+# A slow machine is no failing test.
+settings.register_profile("phasewatch", deadline=None)
+settings.load_profile("phasewatch")
 
 
 @pytest.fixture(autouse=True)

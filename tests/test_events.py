@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import unittest.mock
 
 import pytest
 
@@ -108,3 +109,8 @@ def test_whoever_has_the_two_methods_is_a_sink() -> None:
 
 def test_the_schema_has_a_version() -> None:
     assert SCHEMA_VERSION == 1
+
+
+def test_an_event_leaves_comparing_with_other_types_to_them() -> None:
+    assert PhaseStarted(PhaseInfo("A", id="1"), 0.0) == unittest.mock.ANY
+    assert PhaseStarted(PhaseInfo("A", id="1"), 0.0) != "A"

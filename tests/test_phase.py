@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import math
 import traceback
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -193,13 +195,13 @@ def test_another_exception_on_the_way_out_has_its_own_origin(phaselog: PhaseLog)
 
 
 def test_an_exception_whose_text_cannot_be_made_is_told_by_its_type(phaselog: PhaseLog) -> None:
-    class Mute(Exception):
+    class Wordless(Exception):
         def __str__(self) -> str:
             raise RuntimeError("no text")
 
-    with pytest.raises(Mute), phase("A"):
-        raise Mute
-    assert ends(phaselog)["A"].error == ("Mute", "")
+    with pytest.raises(Wordless), phase("A"):
+        raise Wordless
+    assert ends(phaselog)["A"].error == ("Wordless", "")
 
 
 # Progress
@@ -331,6 +333,96 @@ def test_the_eta_is_unknown_counts_down_and_leaves_out_what_was_done_beside_the_
         clock.advance(100)
         assert training.eta == 20, "a late unit never counts for less than nothing"
     assert training.eta == 0
+
+
+def test_the_eta_of_units_that_are_phases_of_their_own_is_that_of_the_units(phaselog: PhaseLog) -> None:
+    with phase("CRAWL", total=4) as crawl:
+        with phase("FETCH"):
+            phaselog.clock.advance(10)
+        crawl.advance()
+        assert crawl.eta == 30
+    with phase("CRAWL", total=3) as crawl:
+        for number, _ in enumerate(crawl.track(range(3))):
+            if number == 1:
+                assert crawl.eta == 20
+            with phase("FETCH"):
+                phaselog.clock.advance(10)
+
+
+def test_what_comes_before_the_first_step_is_no_part_of_its_length(phaselog: PhaseLog) -> None:
+    with phase("TRAINING", total=3, unit="step") as training:
+        with phase("PRE-TRAINING VALIDATION"):
+            phaselog.clock.advance(500)
+        with training.step():
+            phaselog.clock.advance(10)
+        assert training.eta == 20
+
+
+def test_phases_beside_steps_that_overlap_never_make_an_eta_negative(phaselog: PhaseLog) -> None:
+    async def fetch() -> None:
+        with phase("FETCH"):
+            await asyncio.sleep(0)  # both begin, then time passes
+            if not moved:
+                moved.append(phaselog.clock.advance(10))
+
+    moved: list[None] = []
+
+    async def main() -> None:
+        with phase("TRAINING", total=4, unit="step") as training:
+            with training.step():
+                pass
+            await asyncio.gather(fetch(), fetch())
+            with training.step():
+                phaselog.clock.advance(1)
+            assert training.eta == 0
+
+    asyncio.run(main())
+
+
+# Hostile options
+
+
+class Mute:
+    """A value whose text cannot be made."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+    __str__ = __repr__
+
+
+HOSTILE: list[dict[str, Any]] = [
+    *({option: Mute()} for option in ("total", "step", "start", "every", "unit", "message", "details", "counters")),
+    {"details": np.array([1, 2])},
+    {"counters": {Mute(): 1}},
+    {"total": -(10**5000)},
+    {"unit": None},
+    {"emoji": Mute()},
+]
+
+
+@pytest.mark.filterwarnings("ignore::phasewatch.PhasewatchWarning")
+@pytest.mark.parametrize("options", HOSTILE, ids=lambda options: next(iter(options)))
+def test_no_option_whatever_it_is_breaks_the_work(phaselog: PhaseLog, options: dict[str, Any]) -> None:
+    with phase("A", **options) as handle:
+        handle.advance()
+    assert phaselog.events[-1].type == "end"
+    assert "PHASE: A" in phaselog.text
+
+
+@pytest.mark.filterwarnings("ignore::phasewatch.PhasewatchWarning")
+def test_no_name_and_no_error_of_an_option_breaks_the_work(phaselog: PhaseLog) -> None:
+    class Unspeakable(Exception):
+        __repr__ = Mute.__repr__
+
+    def fail() -> int:
+        raise Unspeakable
+
+    mute: Any = Mute()
+    with phase(mute):
+        pass
+    assert phase("A", total=fail)(lambda: 1)() == 1
+    assert [event.name for event in phaselog.events] == ["<Mute>", "<Mute>", "A", "A"]
 
 
 def test_log_takes_slashed_names_and_tells_at_once(phaselog: PhaseLog) -> None:

@@ -53,7 +53,7 @@ def run_trainer(
             if save_freq > 0 and step % save_freq == 0:
                 log.append(("CHECKPOINT SAVING", step))
     # With verl's custom it is the last step's validation that stands here, so without a frequency there is none.
-    if val_after_train and (test_freq > 0 or not at_last_step):
+    if val_after_train and (not at_last_step or (test_freq > 0 and start_step < total_steps)):
         log.append(("POST-TRAINING VALIDATION", None))
     return log
 
@@ -325,3 +325,17 @@ def test_what_is_neither_a_mapping_nor_a_list_is_refused(source: Any) -> None:
 def test_a_trainer_that_is_no_mapping_has_nothing_to_say() -> None:
     with pytest.raises(ValueError, match="give total_steps"):
         TrainingPlan.from_config({"trainer": "verl"})
+
+
+@pytest.mark.parametrize("value", [2.5, float("inf"), float("nan")])
+def test_a_fraction_is_no_whole_number_wherever_it_stands(value: float) -> None:
+    with pytest.raises(ValueError, match=r"total_training_steps=.* must be a whole number"):
+        TrainingPlan.from_config({"trainer": {"total_training_steps": value}})
+    with pytest.raises(ValueError, match=r"total_steps=.* must be a whole number"):
+        TrainingPlan(value)  # type: ignore[arg-type]  # the mistake under test
+
+
+def test_null_is_not_given_wherever_it_stands() -> None:
+    overrides = ["trainer.total_training_steps=35", "trainer.test_freq=5", "trainer.test_freq=null"]
+    assert TrainingPlan.from_config(overrides).test_freq == -1
+    assert TrainingPlan.from_config({"trainer": {"total_training_steps": 35, "test_freq": "null"}}).test_freq == -1

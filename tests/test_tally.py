@@ -331,3 +331,13 @@ def test_logged_metrics_keep_their_last_value_and_a_mean_in_which_all_are_equal(
     # Logging is apart from counting, also where a name stands for both.
     assert tally.counters == {"loss": 0}
     assert tally.mean_values() == {}
+
+
+class Overflowing:
+    def __float__(self) -> float:
+        raise OverflowError
+
+
+@pytest.mark.parametrize("value", [Overflowing(), np.array("12"), bytearray(b"12")], ids=lambda value: type(value).__name__)
+def test_text_and_what_overflows_are_no_numbers(value: object) -> None:
+    assert as_number(value) is None

@@ -9,11 +9,21 @@ import os
 import sys
 import warnings
 
+_LONGEST = 200  # characters of a value in a message
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
 class PhasewatchWarning(UserWarning):
     """A call that phasewatch could not take as it was; it says which phase, and what to do instead."""
+
+
+def shown(value: object) -> str:
+    """Return a value as a message shows it: its repr, if it has one, and not all of it if that is long."""
+    try:
+        text = repr(value)
+    except Exception:
+        return f"<{type(value).__name__}>"
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 def warn(message: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ._annotations import TYPE_CHECKING
-from ._report import warn
+from ._report import shown, warn
 from ._tally import as_count
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class PhaseSpec:
         name: str | None = None,  # of the phase, for the warnings
         *,
         total: OfCall = None,
-        unit: str = "item",
+        unit: str | None = "item",
         counters: Mapping[str, float | None] | None = None,
         details: Mapping[str, object] | None = None,
         message: OfCall = None,
@@ -35,10 +35,10 @@ class PhaseSpec:
         attributes: Mapping[str, object] | None = None,
     ) -> None:
         self.total = total if callable(total) else count_or_warn(name, "total", total, least=0)
-        self.unit = str(unit) or "item"
+        self.unit = "item" if unit is None else as_text(unit) or "item"
         self.counters = _counters(name, counters)
         self.details = _mapping(name, "details", details)
-        self.message = message if message is None or callable(message) else str(message)
+        self.message = message if message is None or callable(message) else as_text(message)
         self.step = step if callable(step) else count_or_warn(name, "step", step)
         self.start = count_or_warn(name, "start", start, least=0) or 0
         self.emoji = emoji
@@ -60,8 +60,8 @@ class PhaseSpec:
                 return ask(value)
             except Exception as error:
                 warn(
-                    f"phase {name!r}: {option}= raised {error!r} and is left out; it is called with the arguments of the "
-                    f"decorated function, by the names that it shares with them"
+                    f"phase {name!r}: {option}= raised {shown(error)} and is left out; it is called with the arguments of "
+                    "the decorated function, by the names that it shares with them"
                 )
                 return None
 
@@ -79,24 +79,32 @@ def count_or_warn(name: str | None, option: str, value: object, *, least: int | 
     count = as_count(value)
     if count is None or (least is not None and count < least):
         bound = "" if least is None else f" of at least {least}"
-        warn(f"phase {name!r}: {option}={value!r} is left out; it must be a whole number{bound}, or None")
+        warn(f"phase {name!r}: {option}={shown(value)} is left out; it must be a whole number{bound}, or None")
         return None
     return count
 
 
 def _mapping(name: str | None, option: str, value: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    if not value:
+    if value is None:
         return {}
     try:
         return dict(value)
-    except (TypeError, ValueError):
-        warn(f"phase {name!r}: {option}={value!r} is left out; it must be a mapping of names to values")
+    except Exception:
+        warn(f"phase {name!r}: {option}={shown(value)} is left out; it must be a mapping of names to values")
         return {}
 
 
 def _counters(name: str | None, value: Mapping[str, float | None] | None) -> Mapping[str, float | None]:
     counters = _mapping(name, "counters", value)
-    return {str(key): count_or_warn(name, f"counters[{key!r}]", total, least=0) for key, total in counters.items()}
+    return {as_text(key): count_or_warn(name, f"counters[{shown(key)}]", total, least=0) for key, total in counters.items()}
+
+
+def as_text(value: object) -> str:
+    """Return a value as text, whatever it is."""
+    try:
+        return value if isinstance(value, str) else str(value)
+    except Exception:
+        return f"<{type(value).__name__}>"
 
 
 PLAIN = PhaseSpec()  # of a phase that was given a name and nothing else

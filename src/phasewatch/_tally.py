@@ -9,6 +9,8 @@ from ._annotations import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_INFINITY = float("inf")
+
 
 def as_number(value: object) -> float | None:
     """Return a number as a float, and None for what is none.
@@ -17,13 +19,18 @@ def as_number(value: object) -> float | None:
     """
     if type(value) is float:
         return value
-    if isinstance(value, (str, bytes)):
-        return None
     try:
         item = getattr(value, "item", None)
-        return float(item() if item is not None else value)  # type: ignore[arg-type]  # float() is asked, and may refuse
-    except OverflowError:
-        return float("inf") if value > 0 else float("-inf")  # type: ignore[operator]  # only numbers overflow
+        if item is not None:
+            value = item()
+        if isinstance(value, (str, bytes, bytearray)):  # float() would read them
+            return None
+        return float(value)  # type: ignore[arg-type]  # float() is asked, and may refuse
+    except OverflowError:  # a whole number or a fraction beyond all floats
+        try:
+            return _INFINITY if value > 0 else -_INFINITY  # type: ignore[operator]  # it is asked, and may refuse
+        except Exception:
+            return None
     except Exception:  # a tensor of many elements, an object whose __float__ fails: no number
         return None
 

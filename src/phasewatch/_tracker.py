@@ -19,8 +19,8 @@ from ._dispatcher import Dispatcher
 from ._fault import Fault, told
 from ._loops import Loop
 from ._monitor import Monitor
-from ._report import failure, warn
-from ._spec import PLAIN, PhaseSpec, count_or_warn, make_spec
+from ._report import failure, shown, warn
+from ._spec import PLAIN, PhaseSpec, as_text, count_or_warn, make_spec
 from ._tally import Tally, as_count
 from .eta import time_left
 from .events import MetricsLogged, PhaseEnded, PhaseInfo, PhaseProgressed, PhaseStarted, Position
@@ -445,7 +445,9 @@ class Phase:
 
     def _report_to(self, parent: Phase, tally: Tally) -> None:
         """Tell an ended phase's parent, on its tally, what the phase means for it."""
-        tally.aside += max(0.0, self._stopped - self._started)
+        # Beside steps, another phase is no part of a unit: a validation. Without steps, it may well be the unit's work.
+        if parent._stepped:
+            tally.aside += max(0.0, self._stopped - self._started)
 
     def _suspend(self) -> None:
         """Give way to other code: the generator in which this phase is has yielded."""
@@ -486,7 +488,7 @@ class Phase:
             tally = self._tally or self._begin_tally()
             units = as_count(n)
             if units is None or units < 0:
-                self._warn("units", f"cannot advance by {n!r}; give a whole number of units, at least 0")
+                self._warn("units", f"cannot advance by {shown(n)}; give a whole number of units, at least 0")
                 units = 0
             if values:
                 self._refuse(tally.add(values, units, weight))
@@ -497,7 +499,7 @@ class Phase:
                 else:
                     self._count(tally, units, self._tracker.now())
         except Exception:
-            failure(f"phase {self.name!r} could not take advance({n!r}); the program goes on")
+            failure(f"phase {self.name!r} could not take advance({shown(n)}); the program goes on")
 
     def _begin_tally(self) -> Tally:
         spec = self._spec
@@ -757,9 +759,11 @@ class _Step(Phase):
     def _place(self, outer: Phase | None) -> tuple[Phase | None, Tracker]:
         of = self._of
         if of._is_open():
-            of._stepped = True
-            if of._tally is None:
-                of._begin_tally()
+            tally = of._tally or of._begin_tally()
+            if not of._stepped:
+                of._stepped = True
+                if of.done == tally.start:  # what came before the first step is no part of one
+                    tally.aside = tally.aside_counted = max(0.0, of._tracker.now() - of._started)
             return of, of._tracker
         self._warn("step", f"is a step of {of.name!r}, which is {of.status}; take steps inside its block")
         return super()._place(outer)
@@ -831,8 +835,9 @@ DISABLED: Phase = _Disabled(Tracker(), "")
 def make_phase(home: Tracker, name: object, spec: PhaseSpec = PLAIN) -> Phase:
     """Return a phase, pending, or one that waits for the function that it will decorate."""
     if name is not None and not isinstance(name, str):
-        warn(f"a phase's name must be a text, not {name!r}; it is taken as {str(name)!r}")
-        name = str(name)
+        text = as_text(name)
+        warn(f"a phase's name must be a text, not {shown(name)}; it is taken as {text!r}")
+        name = text
     if name is None:
         return _Unnamed(home, "PHASE", spec)
     return Phase(home, name, spec)

@@ -18,8 +18,9 @@ def format_duration(seconds: float | None) -> str:
     """
     if seconds is None or not abs(seconds) < float("inf"):
         return UNKNOWN
-    if round(seconds, 3) < 1:
-        milliseconds = max(0, round(seconds * 1000))
+    seconds = max(0.0, seconds)
+    if seconds < 1 and round(seconds * 1000) < 1000:
+        milliseconds = round(seconds * 1000)
         return f"{milliseconds}ms" if milliseconds else "0s"
     if round(seconds, 1) < 10:
         return f"{seconds:.1f}s"
@@ -28,7 +29,7 @@ def format_duration(seconds: float | None) -> str:
 
 def format_average(seconds: float | None) -> str:
     """Return an average duration: as `format_duration`, with one decimal from one second up to a minute (``41.1s``)."""
-    if seconds is not None and seconds >= 10 and round(seconds, 1) < 60:
+    if seconds is not None and 1 <= seconds < 60 and round(seconds, 1) < 60:
         return f"{seconds:.1f}s"
     return format_duration(seconds)
 

@@ -18,6 +18,7 @@ def time_left(units_left: int | None, units_done: int, busy: float, waiting: flo
         return 0.0
     if units_done <= 0:
         return None
-    per_unit = busy / units_done
+    # Phases beside the units may have run at the same time as they did, and add up to more than there was.
+    per_unit = max(0.0, busy) / units_done
     # The unit under way never counts for less than nothing, however late it is.
     return max(0.0, per_unit - waiting) + (units_left - 1) * per_unit

@@ -19,7 +19,7 @@ SCHEMA_VERSION = 1
 
 
 class _Record:
-    """A plain record: equality, hash by identity of its parts and a readable repr from the slots."""
+    """A plain record: equality and a readable repr from the slots."""
 
     __slots__ = ()
 
@@ -28,6 +28,8 @@ class _Record:
         return {name: getattr(self, name) for name in names}
 
     def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Record):
+            return NotImplemented
         return type(other) is type(self) and self._fields() == other._fields()
 
     __hash__ = None  # type: ignore[assignment]  # records hold mappings

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
+_NOTHING = ("", "null", "none")  # as configurations write that a value is not given
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
@@ -81,7 +82,7 @@ class TrainingPlan:
         given: dict[str, Any] = {}
         for key, (option, read) in _KEYS.items():
             value = _look_up(config, key)
-            if value is not None:
+            if value is not None and str(value).lower() not in _NOTHING:
                 given[option] = read(key, value)
         return cls(**{**given, **more})
 
@@ -101,7 +102,10 @@ class TrainingPlan:
 
     def validates_at_end(self) -> bool:
         """Whether a POST-TRAINING VALIDATION follows the last step."""
-        return self.val_after_train and not self.validates_only and (self.test_freq > 0 or not self.at_last_step)
+        if not self.val_after_train or self.validates_only:
+            return False
+        # By the custom of verl, the last step does it.
+        return not self.at_last_step or (self.test_freq > 0 and self.start_step < self.total_steps)
 
     def epoch_of(self, step: int) -> int | None:
         """Return the epoch of a step, both counted from 1; None if the steps per epoch are not known."""
@@ -142,7 +146,7 @@ def _whole(option: str, value: object, *, least: int | None = 0) -> int | None:
         number = int(value)  # type: ignore[call-overload]  # anything that is a whole number
         if number != float(value):  # type: ignore[arg-type]  # as above
             raise ValueError
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"TrainingPlan: {option}={value!r} must be a whole number") from None
     if least is not None and number < least:
         raise ValueError(f"TrainingPlan: {option}={value!r} must be at least {least}")
@@ -152,9 +156,12 @@ def _whole(option: str, value: object, *, least: int | None = 0) -> int | None:
 def read_int(key: str, value: object) -> int:
     """Return a configured whole number, which may be text. Raises ValueError."""
     try:
-        return int(value)  # type: ignore[call-overload, no-any-return]  # a number, or text that is one
-    except (TypeError, ValueError):
-        raise ValueError(f"{key}={value!r} must be a whole number") from None
+        number = int(value)  # type: ignore[call-overload]  # a number, or text that is one
+        if isinstance(value, (str, bytes)) or number == value:
+            return int(number)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"{key}={value!r} must be a whole number")
 
 
 def read_bool(key: str, value: object) -> bool:
@@ -180,7 +187,7 @@ def _overrides(source: object) -> dict[str, str]:
     if isinstance(source, (str, bytes)) or not hasattr(source, "__iter__"):
         raise TypeError(f"TrainingPlan.from_config: {source!r} is neither a mapping nor a list of 'trainer.x=y' overrides")
     pairs = [str(override).lstrip("+").partition("=") for override in source]
-    return {key: value for key, _, value in pairs if value and value.lower() not in ("null", "none")}
+    return {key: value for key, _, value in pairs}
 
 
 def _look_up(config: Any, key: str) -> Any:

@@ -616,3 +616,13 @@ def test_short_names_of_hostile_names_are_ends_of_them(names: list[str]) -> None
     shown = short_names(names)
     assert len(set(shown.values())) == len(names)
     assert all(name.endswith(short) for name, short in shown.items())
+
+
+def test_a_name_that_ends_in_a_slash_is_shown_whole() -> None:
+    assert short_names(["loss/", "a/b"]) == {"loss/": "loss/", "a/b": "b"}
+
+
+def test_a_counter_of_many_digits_is_shown_as_a_plain_number() -> None:
+    info = PhaseInfo("A", id="1", counters={"hours": None})
+    event = PhaseProgressed(info, 0.0, done=1, total=None, elapsed=1.0, eta=None, counters={"hours": 12345678901.5})
+    assert "Hours: 12345678901.5 |" in blocks(event)[0].lines[0][1]

@@ -214,5 +214,12 @@ def test_a_mistake_is_refused_with_the_phase_and_what_to_give_and_nothing_change
 
 
 def test_a_phase_without_a_name_cannot_be_registered() -> None:
-    with pytest.raises(ValueError, match=r"^register\(''\): the name must not be empty$"):
+    with pytest.raises(TypeError, match=r"^register\(''\): the name must be a text that is not empty$"):
         register("")
+    with pytest.raises(TypeError, match=r"^register\(5\): the name must be a text"):
+        register(5)  # type: ignore[arg-type]  # the mistake under test
+
+
+def test_totals_that_are_no_list_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"^register\('A'\): totals=5 must be a list of processed, "):
+        register("A", totals=5)  # type: ignore[arg-type]  # the mistake under test

@@ -154,3 +154,20 @@ def test_with_an_encoding_that_nobody_knows_the_text_is_left_as_it_is(text: str)
     assert encodable(text, "klingon") == text
     # An encoding of bytes, and no text encoding, is no better.
     assert encodable(text, "base64") == text
+
+
+def test_a_long_text_of_controls_is_no_longer_than_any_other() -> None:
+    assert len(one_line("\x00" * 1000)) == 1000
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "shown"),
+    [
+        ("  naïve", "ascii", "  na?ve"),
+        ("é 🔧", "latin-1", "é ?"),
+        ("验证 done", "ascii", "?? done"),
+        ("🔧 done", "ascii", "done"),
+    ],
+)
+def test_only_an_emoji_that_cannot_be_encoded_is_left_out(text: str, encoding: str, shown: str) -> None:
+    assert encodable(text, encoding) == shown

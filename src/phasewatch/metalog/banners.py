@@ -74,7 +74,7 @@ def percentage(done: float, total: float) -> str:
 def short_names(names: Iterable[str]) -> dict[str, str]:
     """Return for each slashed name its last part, or as many of its last parts as tell it from the others."""
     parts = {name: name.split("/") for name in names}
-    depth = dict.fromkeys(parts, 1)
+    depth = {name: 1 if parts[name][-1] else min(2, len(parts[name])) for name in parts}  # of "loss/", all
     while True:
         shown = {name: "/".join(parts[name][-depth[name] :]) for name in parts}
         sharing: dict[str, list[str]] = {}
@@ -232,7 +232,7 @@ def _count(done: float, total: float | None) -> str:
 
 
 def _figure(number: float) -> str:
-    return str(number) if isinstance(number, int) else f"{number:.10g}"
+    return str(number) if isinstance(number, int) else f"{number:.3f}".rstrip("0").rstrip(".")
 
 
 def _words(name: str) -> str:

@@ -96,8 +96,8 @@ def register(
         ValueError: a layout or a total that does not exist.
     """
     where = f"register({name!r})"
-    if not name:
-        raise ValueError(f"{where}: the name must not be empty")
+    if not isinstance(name, str) or not name:  # type: ignore[redundant-expr]  # whoever does not check types
+        raise TypeError(f"{where}: the name must be a text that is not empty")
     if unknown:
         known = "emoji, opens, completes, completes_emoji, layout, totals"
         raise TypeError(f"{where}: unknown option {', '.join(sorted(unknown))}; the options are {known}")
@@ -109,7 +109,10 @@ def register(
             raise TypeError(f"{where}: {option}={value!r} must be a text")
     if layout not in _LAYOUTS:
         raise ValueError(f"{where}: layout={layout!r} must be one of {', '.join(_LAYOUTS)}")
-    totals = (totals,) if isinstance(totals, str) else tuple(totals)
+    try:
+        totals = (totals,) if isinstance(totals, str) else tuple(totals)
+    except TypeError:
+        raise TypeError(f"{where}: totals={totals!r} must be a list of {', '.join(TOTALS)}") from None
     for total in totals:
         if total not in TOTALS:
             raise ValueError(f"{where}: totals has {total!r}; it may hold {', '.join(TOTALS)}")

@@ -21,10 +21,10 @@ def one_line(value: object) -> str:
         text = value if isinstance(value, str) else str(value)
     except Exception:
         text = f"<unprintable {type(value).__name__}>"
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else _harmless(char) for char in text[: _LONGEST + 1])
     if len(text) > _LONGEST:
         text = text[: _LONGEST - 1] + "…"
-    if not text.isprintable():
-        text = "".join(char if char.isprintable() else _harmless(char) for char in text)
     return text.replace(MARK, MARK.lower()) if MARK in text else text
 
 
@@ -38,13 +38,21 @@ def _harmless(char: str) -> str:
     return char  # unassigned here, or for private use: an emoji newer than this Python's tables
 
 
+def _can_encode(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def encodable(text: str, encoding: str) -> str:
     """Return text that the encoding can hold: an emoji at its start is left out, other characters become ``?``."""
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
         first, _, rest = text.partition(" ")
-        if rest and not any(char.isascii() for char in first):
+        if rest and first and unicodedata.category(first[0]) == "So" and not _can_encode(first, encoding):
             text = rest
         return text.encode(encoding, "replace").decode(encoding)
     except LookupError:  # an encoding that Python does not know: the stream knows best
