@@ -8,7 +8,6 @@ medians are printed, and the ratio of ours to each peer's. Trust the ratios.
 
 from __future__ import annotations
 
-import io
 import os
 import platform
 import statistics
@@ -17,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
+from typing import TextIO
 
 import rich.progress
 from codetiming import Timer
@@ -81,7 +81,7 @@ def _import(module: str) -> Case:
     return run
 
 
-def _cases(null: io.TextIOWrapper) -> dict[str, tuple[int, dict[str, Case]]]:
+def _cases(null: TextIO) -> dict[str, tuple[int, dict[str, Case]]]:
     """Rows: repetitions, and the cases of each, ours first."""
     shown = phasewatch.Tracker([ConsoleSink(Console(file=null))])
     handle = shown.phase("ADVANCE", total=10**9, unit="batch", counters={"questions": None}).__enter__()
@@ -147,11 +147,11 @@ def main() -> None:
                     rounds[name].append(case(repetitions))
             medians = {name: statistics.median(times) for name, times in rounds.items()}
             ours = medians.pop("phasewatch")
-            peers = ", ".join(
-                f"{name} {_amount(theirs)} ({statistics.median(a / b for a, b in zip(rounds['phasewatch'], rounds[name], strict=True)):.2f}x)"
-                for name, theirs in medians.items()
-            )
-            print(f"| {work} | {_amount(ours)} | {peers} |", flush=True)
+            peers = []
+            for name, theirs in medians.items():
+                share = statistics.median(a / b for a, b in zip(rounds["phasewatch"], rounds[name], strict=True))
+                peers.append(f"{name} {_amount(theirs)} ({share:.2f}x)")
+            print(f"| {work} | {_amount(ours)} | {', '.join(peers)} |", flush=True)
 
 
 if __name__ == "__main__":

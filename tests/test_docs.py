@@ -16,7 +16,7 @@ SNIPPET = re.compile(r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?", re.D
 
 
 def snippets() -> list[object]:
-    found = []
+    found: list[object] = []
     for page in PAGES:
         for match in SNIPPET.finditer(page.read_text(encoding="utf-8")):
             line = page.read_text(encoding="utf-8")[: match.start()].count("\n") + 1
