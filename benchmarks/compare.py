@@ -1,6 +1,7 @@
 """What phasewatch costs beside what people use today, in one run.
 
     make bench
+    make bench ARGS=--readme    # and write the table into the README
 
 Every row is measured in interleaved rounds, ours and the peers' in turn, so that the machine's moods hit all alike; the
 medians are printed, and the ratio of ours to each peer's. Trust the ratios.
@@ -14,8 +15,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from pathlib import Path
 from typing import TextIO
 
 import rich.progress
@@ -127,32 +129,43 @@ def _cases(null: TextIO) -> dict[str, tuple[int, dict[str, Case]]]:
 def _amount(seconds: float) -> str:
     for unit, size in (("ns", 1e-9), ("µs", 1e-6), ("ms", 1e-3)):
         if seconds < 1000 * size:
-            return f"{seconds / size:.0f} {unit}"
+            return f"{seconds / size:.{0 if seconds >= 9.95 * size or unit == 'ns' else 1}f} {unit}"
     return f"{seconds:.1f} s"
 
 
-def main() -> None:
-    """Measure, and print a table in Markdown."""
-    phasewatch.configure(sinks=[])
+def _rows(null: TextIO) -> Iterator[str]:
+    """Measure, and yield the lines of a table in Markdown."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("phasewatch", "tqdm", "rich", "codetiming"))
-    print(
-        f"Python {platform.python_version()}, {os.cpu_count()} cores; {versions}; medians of {ROUNDS} interleaved rounds\n"
-    )
-    print("| work | phasewatch | peers: time, and ours as a share of it |\n|---|---|---|")
+    yield f"Python {platform.python_version()}, {os.cpu_count()} cores; {versions}; medians of {ROUNDS} interleaved rounds."
+    yield ""
+    yield "| work | phasewatch | peers (ours as a share of theirs) |"
+    yield "|---|---|---|"
+    for work, (repetitions, cases) in _cases(null).items():
+        rounds: dict[str, list[float]] = {name: [] for name in cases}
+        for _ in range(ROUNDS):
+            for name, case in cases.items():
+                rounds[name].append(case(repetitions))
+        peers = []
+        for name in list(cases)[1:]:
+            share = statistics.median(a / b for a, b in zip(rounds["phasewatch"], rounds[name], strict=True))
+            peers.append(f"{name} {_amount(statistics.median(rounds[name]))} ({share:.2f})")
+        yield f"| {work} | {_amount(statistics.median(rounds['phasewatch']))} | {', '.join(peers)} |"
+
+
+def main(arguments: list[str]) -> None:
+    """Print the table; with --readme, put it into the README too."""
+    phasewatch.configure(sinks=[])
+    lines = []
     with open(os.devnull, "w", encoding="utf-8") as null:
-        for work, (repetitions, cases) in _cases(null).items():
-            rounds: dict[str, list[float]] = {name: [] for name in cases}
-            for _ in range(ROUNDS):
-                for name, case in cases.items():
-                    rounds[name].append(case(repetitions))
-            medians = {name: statistics.median(times) for name, times in rounds.items()}
-            ours = medians.pop("phasewatch")
-            peers = []
-            for name, theirs in medians.items():
-                share = statistics.median(a / b for a, b in zip(rounds["phasewatch"], rounds[name], strict=True))
-                peers.append(f"{name} {_amount(theirs)} ({share:.2f}x)")
-            print(f"| {work} | {_amount(ours)} | {', '.join(peers)} |", flush=True)
+        for line in _rows(null):
+            print(line, flush=True)
+            lines.append(line)
+    if "--readme" in arguments:
+        page = Path(__file__).parent.parent / "README.md"
+        before, mark, rest = page.read_text(encoding="utf-8").partition("<!-- benchmark -->\n")
+        _, end, after = rest.partition("<!-- end of benchmark -->\n")
+        page.write_text(before + mark + "\n".join([*lines, ""]) + end + after, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

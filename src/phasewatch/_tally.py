@@ -20,6 +20,8 @@ def as_number(value: object) -> float | None:
     if type(value) is float:
         return value
     try:
+        if type(value) is int:
+            return float(value)
         item = getattr(value, "item", None)
         if item is not None:
             value = item()
@@ -106,28 +108,28 @@ class Tally:
         The weight of a mean is ``weight``, else the first declared counter among the values, else ``n``.
         Returns the names of what was no number, or a weight that was none.
         """
-        refused = []
+        refused: list[str] = []
         covers: float | None = None
         if weight is not None:
             covers = as_number(weight)
-            if covers is None or not 0 <= covers < float("inf"):
+            if covers is None or not 0 <= covers < _INFINITY:
                 refused.append("weight")
                 covers = None
-        means = []
+        counters = self.counters
+        measured = []
         for name, value in values.items():
-            number = as_number(value)
+            number = value if value.__class__ is float else as_number(value)
             if number is None:
                 refused.append(name)
-            elif name in self.counters:
-                whole = int(number) if number.is_integer() else number
-                self.counters[name] += whole
-                if covers is None and 0 <= number < float("inf"):
-                    covers = number
+            elif name not in counters:
+                measured.append((name, number))
             else:
-                means.append((name, number))
+                counters[name] += int(number) if number.is_integer() else number
+                if covers is None and 0 <= number < _INFINITY:
+                    covers = number
         if covers is None:
-            covers = float(n)
-        for name, number in means:
+            covers = n
+        for name, number in measured:
             metric = self.means.get(name)
             if metric is None:
                 metric = self.means[name] = Metric()

@@ -481,18 +481,20 @@ class Phase:
 
     def _advance(self, n: object, weight: object, values: dict[str, object]) -> None:
         """Do what advance() has to do where it does not merely count."""
-        if not self._is_open():
+        if self._live is not _process:
             self._warn("advance", f"is told to advance, but it is {self.status}; call advance inside its block")
             return
         try:
             tally = self._tally or self._begin_tally()
-            units = as_count(n)
+            units = n if n.__class__ is int else as_count(n)
             if units is None or units < 0:
                 self._warn("units", f"cannot advance by {shown(n)}; give a whole number of units, at least 0")
                 units = 0
             if values:
-                self._refuse(tally.add(values, units, weight))
-            if not self._is_tracking():
+                refused = tally.add(values, units, weight)
+                if refused:
+                    self._refuse(refused)
+            if not (self._loops or self._in_work) or not self._is_tracking():
                 done = self._done + units
                 if done < self._stop:
                     self._done = done
@@ -714,6 +716,8 @@ class Phase:
     def _opener(self, fn: Callable[..., Any]) -> _wrap.Opener:
         home, spec, name, again = self._home, self._spec, self.name, self._again
         of_call = _wrap.arguments_for(fn) if spec.depends_on_call else None
+        if type(self) is Phase and of_call is None:
+            return lambda args, kwargs: Phase(home, name, spec) if home.enabled else DISABLED
 
         def open_for(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Phase:
             if not home.enabled:
