@@ -20,7 +20,7 @@ FLOORS = [
     {"sinks"},
     {"_dispatcher"},
     {"_tracker"},
-    {"_config"},
+    {"_config", "_termination"},
     {"_phase", "_run"},
     {"testing"},
     {"__init__"},

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Run(Phase):
     """A run: the phase around all others, and a record of its own."""
 
-    __slots__ = ("_clock", "_plan", "_sinks")
+    __slots__ = ("_clock", "_plan", "_sinks", "_unwatch")
 
     role = "run"
     _finds_its_place = True
@@ -44,6 +44,9 @@ class Run(Phase):
         super().__enter__()
         if self not in default_tracker.open_runs:
             default_tracker.open_runs.append(self)
+            from . import _termination  # here: the module signal costs a third of what phasewatch does
+
+            self._unwatch = _termination.unwatch if _termination.watch() else None
         return self
 
     def _place(self, outer: Phase | None) -> tuple[Phase | None, Tracker]:
@@ -57,6 +60,8 @@ class Run(Phase):
         super().__exit__(kind, error, traceback)
         if self in default_tracker.open_runs and not self._is_open():
             default_tracker.open_runs.remove(self)
+            if self._unwatch is not None:
+                self._unwatch()
             if self._sinks is not None:
                 self._tracker.close()
 
