@@ -63,6 +63,7 @@ def test_a_run_inside_a_run_and_a_phase_around_it_end_too() -> None:
     assert [line[2:] for line in out.splitlines() if "INTERRUPTED" in line] == [
         "[META] PHASE INTERRUPTED: INNER",
         "[META] RUN INTERRUPTED - in INNER",
+        "[META] PHASE INTERRUPTED: VALIDATION",
         "[META] RUN INTERRUPTED - in TRAINING > VALIDATION",
     ]
 
