@@ -390,7 +390,6 @@ class Trainer:
         wrong = [key for key, value in state.items() if not np.array_equal(saved[key], value)]
         if wrong:
             raise OSError(f"{path} differs from what was saved, in {', '.join(wrong)}")
-        print(f"Saved {name}: {os.path.getsize(path)} bytes, read back and equal")
 
     def restore(self, state: State) -> None:
         """Take over a saved state, of a run with the same seed and the same size of network."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from phasewatch import current
+from phasewatch import _report, current
 from phasewatch.metalog import catalog
 
 pytest_plugins = ["pytester"]
@@ -23,4 +23,5 @@ def _nothing_is_left_behind() -> Iterator[None]:
     yield
     catalog._kinds.clear()
     catalog._kinds.update(kinds)
+    _report._logged.clear()
     assert current() is None

@@ -91,3 +91,26 @@ def test_an_unknown_console_mode_warns_and_the_console_speaks(phaselog: PhaseLog
     with pytest.warns(phasewatch.PhasewatchWarning, match="='loud' is taken as auto; it may be auto, plain, off"):
         (sink,) = _config._console()
     assert isinstance(sink, phasewatch.sinks.ConsoleSink)
+
+
+def test_a_console_that_cannot_be_made_is_reported_once(tmp_path: Any) -> None:
+    (tmp_path / "rich.py").write_text("raise ImportError('not that rich')")
+    program = (
+        PROGRAM
+        + """
+import phasewatch
+with phasewatch.run("r") as run, phase("B"):
+    pass
+assert run.status == "completed"
+"""
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env={}, capture_output=True, text=True, check=True)
+    assert done.stdout == "work 1\n"
+    assert done.stderr.count("Traceback") == 1
+    assert "the console could not be made; phases are told to nobody until sinks are configured" in done.stderr
+
+
+def test_enabled_is_true_or_false(phaselog: PhaseLog) -> None:
+    wrong: Any = "no"
+    with pytest.raises(TypeError, match="enabled='no' must be True or False"):
+        phasewatch.configure(enabled=wrong)

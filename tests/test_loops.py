@@ -153,6 +153,16 @@ def test_sources_longer_or_shorter_than_announced_are_counted_as_they_are(total:
     assert (handle.done, handle.total) == (length, total)
 
 
+def test_a_list_whose_iterator_is_kept_is_done_when_it_is_exhausted() -> None:
+    with Tracker().phase("A", total=6) as handle:
+        items = handle.track([1, 2, 3])
+        for _ in items:
+            pass
+        assert handle.done == 3
+        handle.advance(3)
+        assert handle.done == 6
+
+
 def test_an_exact_list_is_handed_out_as_it_is() -> None:
     with Tracker().phase("A") as handle:
         assert type(handle.track([1])) is type(iter([1]))

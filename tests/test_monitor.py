@@ -11,6 +11,7 @@ import pytest
 
 from phasewatch import PhaseProgressed, Tracker, _tracker
 from phasewatch._monitor import Monitor
+from phasewatch._tally import Tally
 from phasewatch.testing import MemorySink
 
 
@@ -102,6 +103,30 @@ def test_a_loop_on_the_systems_clock_tells_progress_when_it_is_looked_at(monitor
     monitor.look()
     assert told(sink) == [30, 31, 100], "and nothing after the end"
     assert sink.events[-1].type == "end"
+
+
+def test_what_is_told_of_an_item_counts_it_so_that_counts_and_counters_agree(monitor: Monitor) -> None:
+    sink = MemorySink()
+
+    def loader() -> Any:
+        for _ in range(3):
+            monitor.look()  # while the next batch is fetched
+            yield 256
+
+    with Tracker([sink]).phase("A", total=3, counters={"questions": None}) as handle:
+        for size in handle.track(loader()):
+            handle.advance(questions=size)
+    progress = [event for event in sink.events if isinstance(event, PhaseProgressed)]
+    assert [(event.done, event.counters["questions"]) for event in progress] == [(1, 256), (2, 512), (3, 768)]
+
+
+def test_a_look_dates_what_was_done_since_the_last_one_in_between() -> None:
+    tally = Tally(0, 10, (), 0.0)
+    tally.look(1, 1.0)
+    assert (tally.counted, tally.counted_at) == (1, 0.5)
+    tally.look(1, 2.0)
+    tally.look(101, 3.0)
+    assert (tally.counted, tally.counted_at) == (101, 2.995)
 
 
 def test_advance_on_the_systems_clock_tells_the_first_then_one_for_each_look_and_the_last(monitor: Monitor) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import inspect
 import math
+import sys
 import traceback
 from typing import Any
 
@@ -23,7 +25,7 @@ from phasewatch import (
     current,
     phase,
 )
-from phasewatch.testing import PhaseLog, recorded
+from phasewatch.testing import MemorySink, PhaseLog, recorded
 
 
 def ends(log: PhaseLog) -> dict[str, PhaseEnded]:
@@ -194,6 +196,67 @@ def test_another_exception_on_the_way_out_has_its_own_origin(phaselog: PhaseLog)
     assert ends(phaselog)["B"].innermost
 
 
+def test_concurrent_failures_are_each_told_once_and_the_path_is_that_of_the_one_that_comes_by(phaselog: PhaseLog) -> None:
+    async def fail(name: str) -> None:
+        with phase(name):
+            await asyncio.sleep(0)
+            raise ValueError(name)
+
+    async def main() -> None:
+        with phase("P"):
+            await asyncio.gather(fail("A"), fail("B"))
+
+    with pytest.raises(ValueError, match="A"), phasewatch.run("r"):
+        asyncio.run(main())
+    assert [line[2:] for line in phaselog.text.splitlines() if "FAILED" in line] == [
+        "[META] PHASE FAILED: A",
+        "[META] PHASE FAILED: B",
+        "[META] RUN FAILED - in P > A",
+    ]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups came with Python 3.11")
+def test_a_group_of_failures_that_were_told_is_not_told_again(phaselog: PhaseLog) -> None:
+    TaskGroup: Any = getattr(asyncio, "TaskGroup", None)
+    ExceptionGroup: Any = getattr(builtins, "ExceptionGroup", None)
+
+    async def fail(name: str) -> None:
+        with phase(name):
+            raise ValueError(name)
+
+    async def main() -> None:
+        with phase("P"):
+            async with TaskGroup() as group:
+                group.create_task(fail("A"))
+                group.create_task(fail("B"))
+
+    with pytest.raises(ExceptionGroup), phasewatch.run("r"):
+        asyncio.run(main())
+    assert "PHASE FAILED: P" not in phaselog.text
+    assert "RUN FAILED - in P > A\n" in phaselog.text
+    with pytest.raises(ExceptionGroup), phase("Q"):
+        raise ExceptionGroup("own", [ValueError("x")])
+    assert "PHASE FAILED: Q" in phaselog.text
+
+
+def test_ctrl_c_in_a_sink_leaves_the_stack_right(phaselog: PhaseLog) -> None:
+    class Interrupted:
+        def emit(self, event: phasewatch.Event) -> None:
+            if event.name == "B" and event.type == "start":
+                raise KeyboardInterrupt
+
+        def close(self) -> None: ...
+
+    sink = MemorySink()
+    with phasewatch.run("r", sinks=[sink, Interrupted()]), phase("A") as outer:
+        with pytest.raises(KeyboardInterrupt):
+            phase("B").__enter__()
+        assert current() is outer
+        with phase("C") as following:
+            assert following.path == ("A", "C")
+    assert [event.type for event in sink.events if event.name == "B"] == ["start", "end"]
+
+
 def test_an_exception_whose_text_cannot_be_made_is_told_by_its_type(phaselog: PhaseLog) -> None:
     class Wordless(Exception):
         def __str__(self) -> str:
@@ -248,7 +311,7 @@ def test_units_that_cannot_be_counted_warn_and_keep_the_values(phaselog: PhaseLo
 
 def test_going_past_the_total_warns_once_and_counts_on(phaselog: PhaseLog) -> None:
     with phase("A", total=2, unit="batch") as handle:
-        with pytest.warns(PhasewatchWarning, match="phase 'A' has done 3 of 2") as caught:
+        with pytest.warns(PhasewatchWarning, match="phase 'A' has counted 3, past its total of 2") as caught:
             for _ in range(4):
                 handle.advance()
         assert len(caught) == 1
@@ -434,6 +497,23 @@ def test_log_takes_slashed_names_and_tells_at_once(phaselog: PhaseLog) -> None:
     assert ends(phaselog)["A"].metrics["loss"] == 2.0
 
 
+def test_units_that_are_given_by_name_warn_since_they_are_taken_as_a_metric(phaselog: PhaseLog) -> None:
+    with phase("A") as handle:
+        with pytest.warns(PhasewatchWarning, match=r"given n=; it is taken as a metric. .* advance\(3\)"):
+            handle.advance(n=3)
+        assert handle.done == 1
+
+
+@pytest.mark.parametrize("mapping", [5, [("a", 1, 2)], "text"])
+def test_what_is_no_mapping_warns_once_and_is_not_logged(phaselog: PhaseLog, mapping: Any) -> None:
+    with phase("A") as handle:
+        with pytest.warns(PhasewatchWarning, match="phase 'A' is given .* to log; it takes a mapping") as caught:
+            handle.log(mapping, loss=1)
+            handle.log(mapping)
+        assert len(caught) == 1
+        assert list(handle.metrics) == ["loss"]
+
+
 # track
 
 
@@ -501,6 +581,16 @@ def test_two_loops_one_after_the_other_add_up(phaselog: PhaseLog) -> None:
         assert handle.done == 5
 
 
+def test_a_second_loop_adds_its_length_to_a_total_that_nobody_gave(phaselog: PhaseLog) -> None:
+    with phase("TRAINING", unit="batch") as training:
+        for epoch in (1, 2):
+            for _ in training.track([1, 2, 3]):
+                pass
+            assert (training.done, training.total) == (3 * epoch, 3 * epoch)
+        list(training.track(iter([1])))
+        assert (training.done, training.total) == (7, None)
+
+
 # step
 
 
@@ -544,8 +634,10 @@ def test_a_step_may_have_a_number_of_its_own_and_hangs_under_its_parent_wherever
 
 def test_a_step_outside_its_parents_block_warns_and_runs(phaselog: PhaseLog) -> None:
     training = phase("TRAINING", unit="step")
+    phaselog.clock.advance(1000)
     with pytest.warns(PhasewatchWarning, match="is a step of 'TRAINING', which is pending"), training.step():
         pass
+    assert "Step 1 | Elapsed: 0s\n" in phaselog.text
     assert ends(phaselog)["TRAINING STEP"].status == "completed"
 
 

@@ -339,3 +339,15 @@ def test_null_is_not_given_wherever_it_stands() -> None:
     overrides = ["trainer.total_training_steps=35", "trainer.test_freq=5", "trainer.test_freq=null"]
     assert TrainingPlan.from_config(overrides).test_freq == -1
     assert TrainingPlan.from_config({"trainer": {"total_training_steps": 35, "test_freq": "null"}}).test_freq == -1
+
+
+def test_truth_values_may_be_text_and_nothing_else() -> None:
+    options: dict[str, Any] = {"val_only": "false", "val_before_train": "True"}
+    assert TrainingPlan(3, **options).val_only is False
+    with pytest.raises(ValueError, match="val_only='perhaps' must be true or false"):
+        TrainingPlan(3, val_only="perhaps")  # type: ignore[arg-type]  # the mistake under test
+
+
+def test_a_plan_shows_what_it_is() -> None:
+    assert repr(TrainingPlan(3, epochs=1)).startswith("TrainingPlan(epochs=1, ")
+    assert "total_steps=3" in repr(TrainingPlan(3, epochs=1))

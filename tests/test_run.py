@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -118,7 +119,41 @@ def test_a_broken_sink_of_a_run_does_not_reach_the_work(caplog: pytest.LogCaptur
     assert len(caplog.records) == 1
 
 
-def test_mistakes_in_a_run_are_the_programs_own_errors() -> None:
-    wrong: Any = {"plans": 1}
-    with phasewatch.run(sinks=[], **wrong) as run:  # any further keyword is an attribute, as for a phase
-        assert run.status == "running"
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"plan": 5}, "run: plan=5 must be a TrainingPlan"),
+        ({"sinks": 5}, r"run: sinks=5 must be a list of sinks; \[\] is nobody"),
+        ({"sinks": [5]}, "run: 5 is no sink; a sink has the methods"),
+        ({"clock": 5}, "run: clock=5 must be callable and return seconds"),
+    ],
+)
+def test_what_a_run_cannot_work_with_is_refused_before_it_begins(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        phasewatch.run("r", **options)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_in_a_forked_child_a_run_is_the_parents_to_close_and_phases_go_where_its_went(tmp_path: Any) -> None:
+    path = tmp_path / "told"
+
+    class Told:
+        def emit(self, event: phasewatch.Event) -> None:
+            with open(path, "a") as file:
+                file.write(f"{event.type} {event.name}\n")
+
+        def close(self) -> None:
+            with open(path, "a") as file:
+                file.write("close\n")
+
+    child = None
+    with phasewatch.run("r", sinks=[Told()]):
+        child = os.fork()
+        if child == 0:
+            with phase("CHILD"):
+                pass
+        else:
+            os.waitpid(child, 0)
+    if child == 0:
+        os._exit(0)
+    assert path.read_text().split("\n")[:-1] == ["start r", "start CHILD", "end CHILD", "end r", "close"]

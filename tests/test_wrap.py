@@ -347,3 +347,8 @@ def test_a_handle_that_decorates_may_be_used_for_several_functions(phaselog: Pha
 
     two()
     assert stream(phaselog) == ["start SHARED", "start SHARED", "end SHARED", "end SHARED"]
+
+
+def test_what_is_a_descriptor_and_no_function_cannot_be_decorated() -> None:
+    with pytest.raises(TypeError, match="it is no function"):
+        phase(functools.cached_property(lambda self: 3))  # type: ignore[call-overload]  # the mistake under test

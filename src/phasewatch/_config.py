@@ -6,7 +6,7 @@ import os
 
 from ._annotations import TYPE_CHECKING
 from ._environment import flag
-from ._report import warn
+from ._report import failure, shown, warn
 from ._tracker import Tracker
 
 if TYPE_CHECKING:
@@ -32,7 +32,11 @@ class DefaultTracker(Tracker):
     def sinks(self) -> tuple[Sink, ...]:
         """The configured sinks; with nothing configured a console, made when it is first needed."""
         if not self._has_sinks:
-            self.use(sinks=_console())
+            try:
+                self.use(sinks=_console())
+            except Exception:
+                self.use(sinks=[])
+                failure("the console could not be made; phases are told to nobody until sinks are configured")
         return super().sinks
 
     def emit(self, event: Event) -> None:
@@ -48,6 +52,8 @@ class DefaultTracker(Tracker):
             for run in reversed(self.open_runs):
                 if run._is_open():
                     return run, run._tracker
+            # They were opened before a fork, by the parent process: where it went, this one goes.
+            return None, self.open_runs[-1]._tracker
         return None, self
 
     def use(
@@ -90,16 +96,32 @@ def configure(
         sinks: who hears of the events, of phases inside a run too unless that has sinks of its own; ``[]`` is nobody.
             They stay open when a run ends.
         clock: monotonic seconds, with an optional ``wall()``.
-        enabled: False makes every phase a no-op.
+        enabled: False makes every phase a no-op. What is decorated while that holds stays undecorated.
 
     Raises:
         TypeError: a sink without ``emit`` and ``close``, or a clock that cannot be called.
     """
-    if sinks is not None:
+    if enabled is not None and not isinstance(enabled, bool):
+        raise TypeError(f"configure: enabled={shown(enabled)} must be True or False")
+    default_tracker.use(sinks=checked_sinks("configure", sinks), clock=checked_clock("configure", clock), enabled=enabled)
+
+
+def checked_sinks(caller: str, sinks: Iterable[Sink] | None) -> tuple[Sink, ...] | None:
+    """Return sinks as they were given; raises TypeError for what are none."""
+    if sinks is None:
+        return None
+    try:
         sinks = tuple(sinks)
-        for sink in sinks:
-            if not (callable(getattr(sink, "emit", None)) and callable(getattr(sink, "close", None))):
-                raise TypeError(f"configure: {sink!r} is no sink; a sink has the methods emit(event) and close()")
+    except TypeError:
+        raise TypeError(f"{caller}: sinks={shown(sinks)} must be a list of sinks; [] is nobody") from None
+    for sink in sinks:
+        if not (callable(getattr(sink, "emit", None)) and callable(getattr(sink, "close", None))):
+            raise TypeError(f"{caller}: {shown(sink)} is no sink; a sink has the methods emit(event) and close()")
+    return sinks
+
+
+def checked_clock(caller: str, clock: Callable[[], float] | None) -> Callable[[], float] | None:
+    """Return a clock as it was given; raises TypeError for what is none."""
     if clock is not None and not callable(clock):
-        raise TypeError(f"configure: clock={clock!r} must be callable and return seconds")
-    default_tracker.use(sinks=sinks, clock=clock, enabled=enabled)
+        raise TypeError(f"{caller}: clock={shown(clock)} must be callable and return seconds")
+    return clock

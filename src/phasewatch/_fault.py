@@ -38,6 +38,21 @@ class Fault:
         return False
 
 
+def path_of(error: BaseException, faults: tuple[Fault, ...]) -> tuple[str, ...] | None:
+    """Return where an exception was first seen, if that was in one of these; of a group, where its first one was.
+
+    A group counts as seen if all that it holds were.
+    """
+    for fault in reversed(faults):
+        if fault.is_of(error):
+            return fault.path
+    parts = getattr(error, "exceptions", None)
+    if not faults or not isinstance(parts, tuple) or not parts:
+        return None
+    paths = [path_of(part, faults) for part in parts if isinstance(part, BaseException)]
+    return paths[0] if paths and None not in paths else None
+
+
 def told(error: BaseException) -> tuple[str, str]:
     """Return the type and the message of an exception."""
     try:

@@ -48,5 +48,7 @@ class Loop:
         return len(self._source) - operator.length_hint(self._counter)
 
     def is_under_way(self) -> bool:
-        """Whether somebody still holds the iterator: the item handed out last may be in work."""
-        return self.items is not None or sys.getrefcount(self._counter) > _OWN_REFERENCES
+        """Whether somebody still holds the iterator, as far as is known not exhausted: an item may be in work."""
+        if self.items is None and sys.getrefcount(self._counter) <= _OWN_REFERENCES:
+            return False
+        return type(self._source) not in (list, tuple) or len(self._counter.__reduce__()) == 3

@@ -5,9 +5,8 @@ It is started by the first thing that needs it, and ends when nothing does.
 
 from __future__ import annotations
 
-from _thread import RLock
-
 from ._annotations import TYPE_CHECKING, Protocol
+from ._forks import ForkSafeLock
 from ._report import failure
 
 if TYPE_CHECKING:
@@ -27,11 +26,16 @@ class Monitor:
     """Looks at each thing that is watched, once a second."""
 
     def __init__(self) -> None:
-        # Held while something is looked at: who takes it knows that nobody is.
-        self.lock = RLock()
+        # Held while something is looked at: who takes it knows that nobody looks.
+        self.lock = ForkSafeLock(order=0)
         self._watched: dict[int, Watched] = {}
         self._thread: threading.Thread | None = None
         self._stop: threading.Event | None = None
+
+    def reset(self) -> None:
+        """Forget everything: in the child of a fork, whose parent keeps the thread."""
+        self._watched = {}
+        self._thread = None
 
     def watch(self, thing: Watched) -> None:
         """Look at this once a second from now on."""

@@ -69,7 +69,8 @@ def phase(name: Any = None, /, **options: Any) -> Any:
 
 
 def _is_function(name: object) -> bool:
-    return callable(name) or isinstance(name, (staticmethod, classmethod, property))
+    # What has __get__ is a property or the like: something that was meant to be decorated, and no name.
+    return callable(name) or hasattr(name, "__get__")
 
 
 def _contract(

@@ -9,6 +9,8 @@ import os
 import sys
 import warnings
 
+_MOST_LOGGED = 1000
+_logged: set[str] = set()
 _LONGEST = 200  # characters of a value in a message
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
@@ -37,7 +39,9 @@ def warn(message: str) -> None:
     try:
         warnings.warn(message, PhasewatchWarning, stacklevel=level)
     except Exception:
-        failure(message, with_traceback=False)
+        if message not in _logged and len(_logged) < _MOST_LOGGED:  # once, as the warning would be
+            _logged.add(message)
+            failure(message, with_traceback=False)
 
 
 def failure(message: str, *, with_traceback: bool = True) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from ._annotations import TYPE_CHECKING
-from ._config import default_tracker
+from ._config import checked_clock, checked_sinks, default_tracker
+from ._report import shown
 from ._spec import PhaseSpec
 from ._tracker import DISABLED, Phase, Tracker
+from .plan import TrainingPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -13,7 +15,6 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from .events import Sink
-    from .plan import TrainingPlan
 
     Self = TypeVar("Self", bound="Run")
 
@@ -58,7 +59,8 @@ class Run(Phase):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         super().__exit__(kind, error, traceback)
-        if self in default_tracker.open_runs and not self._is_open():
+        # Not in the child of a fork, whose parent process it is that has the run open.
+        if self in default_tracker.open_runs and self._is_closed():
             default_tracker.open_runs.remove(self)
             if self._unwatch is not None:
                 self._unwatch()
@@ -90,10 +92,16 @@ def run(
         clock: monotonic seconds, with an optional ``wall()``; by default that of `phasewatch.configure`.
         message: shown in the last banner.
         **attributes: kept with the run.
+
+    Raises:
+        TypeError: a plan, a sink or a clock that is none.
     """
     if not default_tracker.enabled:
         return DISABLED
+    sinks, clock = checked_sinks("run", sinks), checked_clock("run", clock)
     if plan is not None:
+        if not isinstance(plan, TrainingPlan):
+            raise TypeError(f"run: plan={shown(plan)} must be a TrainingPlan")
         attributes = {"val_only": plan.validates_only, **attributes}
     spec = PhaseSpec(name, message=message, attributes=attributes)
-    return Run(str(name), spec, plan, None if sinks is None else tuple(sinks), clock)
+    return Run(str(name), spec, plan, sinks, clock)

@@ -81,6 +81,7 @@ class Tally:
 
     __slots__ = (
         "aside", "aside_counted", "counted", "counted_at", "counters", "logged", "means", "shown", "shown_at", "start",
+        "looked", "looked_at", "total_is_inferred",
         "total",
     )  # fmt: skip
 
@@ -94,6 +95,9 @@ class Tally:
         self.counted_at = now  # clock seconds of that
         self.aside = 0.0  # seconds of phases inside this one that are no units of it
         self.aside_counted = 0.0  # those up to counted_at
+        self.total_is_inferred = False  # from the length of what is tracked
+        self.looked = start  # units at the last look
+        self.looked_at = now
         self.shown = start  # what the last progress event said
         self.shown_at: float | None = None
 
@@ -101,6 +105,13 @@ class Tally:
         """Note when so many units were done: now, as far as anybody looked, if there are more than before."""
         if done != self.counted:
             self.counted, self.counted_at, self.aside_counted = done, now, self.aside
+
+    def look(self, done: int, now: float) -> None:
+        """Note the count at a look from outside: units were done since the last one, evenly as far as is known."""
+        more = done - self.looked
+        if more > 0:
+            self.note(done, now - (now - self.looked_at) / (2 * more))
+        self.looked, self.looked_at = done, now
 
     def add(self, values: dict[str, object], n: int, weight: object) -> list[str]:
         """Add values that came with ``n`` units: declared counters add up, the rest are means.

@@ -13,10 +13,10 @@ import os
 import time
 from contextvars import ContextVar
 
-from . import _wrap
+from . import _forks, _wrap
 from ._annotations import TYPE_CHECKING, overload
 from ._dispatcher import Dispatcher
-from ._fault import Fault, told
+from ._fault import Fault, path_of, told
 from ._loops import Loop
 from ._monitor import Monitor
 from ._report import failure, shown, warn
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 _LINE_SECONDS = 1.0  # between two progress lines
 _NUMBERS = "ints, floats and scalars of numpy or torch"
+_MOST_FAULTS = 16  # that a phase remembers of those inside it
 _EACH = -1  # a count that every count reaches
 _NEVER = float("inf")
 
@@ -66,21 +67,15 @@ def _this_process() -> _Process:
     global _process
     if _process is None:
         _process = _Process()
-        if hasattr(os, "register_at_fork"):
-            # While it is held, the monitor's thread is in no sink, and so holds no lock that a child would wait for.
-            os.register_at_fork(
-                before=lambda: _monitor.lock.acquire(),
-                after_in_parent=lambda: _monitor.lock.release(),
-                after_in_child=_after_fork,
-            )
+        _forks.prepare(_after_fork)
     return _process
 
 
 def _after_fork() -> None:
-    global _process, _monitor
+    global _process
     phase = current()  # still by the parent's identity
     _process = _Process(forked_from=phase.id if phase is not None else None)
-    _monitor = Monitor()  # its thread did not come along
+    _monitor.reset()
     _current.set(None)
 
 
@@ -177,8 +172,8 @@ class Phase:
     """
 
     __slots__ = (
-        "_depth", "_done", "_ended", "_fault", "_home", "_id", "_in_work", "_info", "_live", "_loops", "_outer", "_parent",
-        "_spec", "_started", "_stepped", "_stop", "_stopped", "_tally", "_tracker", "_warned", "name",
+        "_depth", "_done", "_ended", "_faults", "_home", "_id", "_in_work", "_info", "_live", "_loops", "_loops_reported",
+        "_outer", "_parent", "_spec", "_started", "_stepped", "_stop", "_stopped", "_tally", "_tracker", "_warned", "name",
     )  # fmt: skip
 
     role: ClassVar[Role] = "phase"
@@ -198,11 +193,12 @@ class Phase:
         _depth: int  # of entries while it was open already
         _done: int  # units, without those of loops under way
         _ended: Status  # how, once it is closed
-        _fault: Fault | None
+        _faults: tuple[Fault, ...]  # of phases inside this one
         _id: str | None
         _in_work: int  # items of loops that are counted one by one
         _info: PhaseInfo | None
         _loops: tuple[Loop, ...]
+        _loops_reported: int  # items that loops had handed out when advance() was called last
         _stepped: bool
         _stop: float  # the count from which on advance() has more to do than to count
         _warned: set[str] | None
@@ -214,12 +210,13 @@ class Phase:
         self._live = PENDING
         self._tally = None
         self._depth = 0
-        self._parent = self._info = self._fault = self._id = self._warned = None
+        self._parent = self._info = self._id = self._warned = None
+        self._faults = self._loops = ()
         self._started = 0.0
         self._ended = "completed"
         self._done = self._in_work = 0
         self._stop = _EACH
-        self._loops = ()
+        self._loops_reported = 0
         self._stepped = False
 
     # What a person reads.
@@ -257,7 +254,12 @@ class Phase:
         """Units done, those before the start included. An item that a loop of `track` works on is not done yet."""
         if self._live is PENDING:
             return self._spec.start
-        return self._done + sum(loop.handed() - loop.is_under_way() for loop in self._loops)
+        if not self._loops:
+            return self._done
+        handed = sum(loop.handed() for loop in self._loops)
+        # What was told with the item in work has been told: then it is as good as done.
+        in_work = sum(loop.is_under_way() for loop in self._loops) if handed != self._loops_reported else 0
+        return self._done + handed - in_work
 
     @property
     def total(self) -> int | None:
@@ -316,6 +318,10 @@ class Phase:
                 tracker.emit(PhaseStarted(self._describe(), tracker.wall()))
         except Exception:
             failure(f"phase {self.name!r} could not be opened; the program goes on without it")
+        except BaseException as error:  # Ctrl-C in a sink: Python will not call __exit__, so the stack is put right here
+            if self._live is _process:
+                self.__exit__(type(error), error, error.__traceback__)
+            raise
         return self
 
     def __exit__(
@@ -342,6 +348,9 @@ class Phase:
 
     def _is_open(self) -> bool:
         return self._live is _process
+
+    def _is_closed(self) -> bool:
+        return self._live is _CLOSED
 
     def _was_entered(self) -> bool:
         """Take the entering of a phase that was entered before; return whether it is open still."""
@@ -419,12 +428,12 @@ class Phase:
         innermost, origin = False, None
         if not completed:
             assert error is not None
-            innermost, origin = True, self.path
-            if self._fault is not None and self._fault.is_of(error):
-                innermost, origin = False, self._fault.path
+            told_before = path_of(error, self._faults)
+            innermost, origin = told_before is None, told_before or self.path
             if self._parent is not None:
-                self._parent._fault = Fault(error, origin)
-            self._fault = None
+                # Several children may fail before one of their exceptions comes by.
+                self._parent._faults = (*self._parent._faults[-_MOST_FAULTS:], Fault(error, origin))
+            self._faults = ()
         if tracker.listening:
             tracker.emit(
                 PhaseEnded(
@@ -491,9 +500,14 @@ class Phase:
                 self._warn("units", f"cannot advance by {shown(n)}; give a whole number of units, at least 0")
                 units = 0
             if values:
+                if "n" in values and "n" not in tally.counters:
+                    self._warn("n", "is given n=; it is taken as a metric. Units are given by position: advance(3)")
                 refused = tally.add(values, units, weight)
                 if refused:
                     self._refuse(refused)
+            if self._loops:
+                self._loops_reported = sum(loop.handed() for loop in self._loops)
+                tally.note(self.done, self._tracker.now())
             if not (self._loops or self._in_work) or not self._is_tracking():
                 done = self._done + units
                 if done < self._stop:
@@ -516,7 +530,7 @@ class Phase:
         if n:
             tally.note(done, now)
         if total is not None and done > total:
-            self._warn("total", f"has done {done} of {total} {self._spec.unit}s; it counts on, but give a total= that holds")
+            self._warn("total", f"has counted {done}, past its total of {total}; it counts on, but give a total= that holds")
         if not shown:
             return
         if self._tracker.listening and self._is_due(tally, before, done, now):
@@ -556,8 +570,11 @@ class Phase:
             _monitor.unwatch(self)
             return
         self._stop = _EACH
-        if self._loops and not self._stepped and self.done > max(tally.shown, tally.start):
-            self._show(tally, self._tracker.now())
+        if self._loops:
+            now, done = self._tracker.now(), self.done
+            tally.look(done, now)
+            if not self._stepped and done > max(tally.shown, tally.start):
+                self._show(tally, now)
 
     def _show(self, tally: Tally, now: float) -> None:
         done = self.done
@@ -609,11 +626,12 @@ class Phase:
             self._warn("track", f"is told to track, but it is {self.status}; iterate inside its block")
             return iter(iterable) if hasattr(iterable, "__iter__") else iterable
         tally = self._tally or self._begin_tally()
-        if tally.total is None:
+        if tally.total is None or tally.total_is_inferred:
             try:
-                tally.total = tally.start + len(iterable)
+                tally.total = self.done + len(iterable)  # of one epoch after another, all so far
+                tally.total_is_inferred = True
             except Exception:  # a generator, or a loader of unknown length
-                pass
+                tally.total = None
         if hasattr(iterable, "__aiter__") and not hasattr(iterable, "__iter__"):
             return self._track_async(iterable, tally)
         if self._tracker.listening and (self._tracker.clock is not None or self._spec.every is not None):
@@ -683,7 +701,12 @@ class Phase:
             self._warn("log", f"is given metrics, but it is {self.status}; call log inside its block")
             return
         try:
-            values = {str(name): value for name, value in {**(mapping or {}), **metrics}.items()}
+            try:
+                given = dict(mapping) if mapping is not None else {}
+            except (TypeError, ValueError):
+                self._warn("mapping", f"is given {shown(mapping)} to log; it takes a mapping of names to numbers")
+                given = {}
+            values = {as_text(name): value for name, value in {**given, **metrics}.items()}
             tally = self._tally or self._begin_tally()
             taken, refused = tally.log(values)
             self._refuse(refused)
@@ -786,7 +809,7 @@ class _Step(Phase):
             of._spec.unit,
             epoch=plan.epoch_of(number) if self._epoch is None and plan is not None else self._epoch,
             epochs=None if epochs is None else as_count(epochs),
-            elapsed=max(0.0, self._started - of._started),
+            elapsed=max(0.0, self._started - of._started) if self._parent is of else 0.0,
             eta=None if of.total is None else of._time_left(self._started, max(0, of.total - number + 1)),
         )
 

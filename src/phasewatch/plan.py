@@ -56,14 +56,18 @@ class TrainingPlan:
                 raise ValueError("TrainingPlan: give total_steps, or both epochs and steps_per_epoch")
             total = self.epochs * self.steps_per_epoch
         self.total_steps = total
-        self.val_before_train = bool(val_before_train)
-        self.val_only = bool(val_only)
+        self.val_before_train = read_bool("TrainingPlan: val_before_train", val_before_train)
+        self.val_only = read_bool("TrainingPlan: val_only", val_only)
         self.test_freq = _whole("test_freq", test_freq, least=None) or -1
         self.save_freq = _whole("save_freq", save_freq, least=None) or -1
-        self.val_after_train = bool(val_after_train)
+        self.val_after_train = read_bool("TrainingPlan: val_after_train", val_after_train)
         self.val_batches = _whole("val_batches", val_batches)
         self.start_step = _whole("start_step", start_step) or 0
-        self.at_last_step = bool(at_last_step)
+        self.at_last_step = read_bool("TrainingPlan: at_last_step", at_last_step)
+
+    def __repr__(self) -> str:
+        options = {**vars(self), "total_steps": self.total_steps}
+        return f"TrainingPlan({', '.join(f'{name}={value!r}' for name, value in options.items())})"
 
     @classmethod
     def from_config(cls, source: Mapping[str, Any] | Iterable[str], **more: Any) -> TrainingPlan:

@@ -98,7 +98,7 @@ def _opening(phase: PhaseInfo) -> list[Block]:
     kind = kind_of(phase.name)
     if phase.role == "run" or kind.opens is None:
         return []
-    title = f"{one_line(phase.emoji or kind.emoji)} {MARK} {one_line(kind.opens)}"
+    title = f"{one_line(phase.emoji or kind.emoji)} {MARK} {one_line(kind.opens)}".lstrip()
     if phase.message:
         title += f" - {one_line(phase.message)}"
     if phase.step is not None and phase.position is None:
@@ -168,7 +168,7 @@ def _ending(event: PhaseEnded) -> list[Block]:
         kind = kind_of(event.name)
         if kind.completes is None:
             return []
-        title = f"{one_line(kind.completes_emoji)} {MARK} {one_line(kind.completes)}"
+        title = f"{one_line(kind.completes_emoji)} {MARK} {one_line(kind.completes)}".lstrip()
         return [_banner("completed", title, " | ".join(_totals(event, kind.totals)))]
     if not event.innermost:
         return []

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import os
-import threading
+import select
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.control import Control
+from rich.segment import ControlType
 from rich.table import Table
 from rich.text import Text
 
 from .._environment import flag
+from .._forks import ForkSafeLock
 from ..durations import format_average, format_duration
 from ..events import PhaseEnded, PhaseStarted
 from ..metalog.banners import RULE_WIDTH, blocks, shown_name
@@ -26,8 +29,10 @@ if TYPE_CHECKING:
 MODES = ("auto", "plain", "off")
 
 _MOST_ROWS = 40
+_PATIENCE = 1.0  # seconds that a full pipe may take
 _WIDE = 1000  # columns; wider than any table
 _NARROWEST_NAME, _WIDEST_NAME, _FIGURES = 8, 60, 32  # columns of the table
+_START_OF_LINE = Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 0))
 _STYLES = {
     "opened": "bold cyan", "completed": "bold green", "failed": "bold red", "interrupted": "bold yellow", "progress": "",
 }  # fmt: skip
@@ -57,7 +62,7 @@ class ConsoleSink:
         self._after_blank = False  # whether the last line written by this sink was a blank one
         self._totals: dict[str, Totals] = {}  # by run
         # Two threads that write at once must agree on the blank line between them.
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock(order=1)
 
     def emit(self, event: Event) -> None:
         """Write what the META LOG says of the event, if anything."""
@@ -106,9 +111,15 @@ class ConsoleSink:
         encoding = getattr(file, "encoding", None) or "utf-8"
         lines = [(role, encodable(text, encoding), tone) for role, text, tone in lines]
         if self._mode == "auto" and console.is_terminal:
-            width = console.width if _is_tty(file) else RULE_WIDTH
+            is_tty = _is_tty(file)
+            width = console.width if is_tty else RULE_WIDTH
             text = Text.assemble(*(_styled(line, width) for line in lines), end="")
-            with console:  # one write for both
+            with console:  # one write for all
+                if is_tty and not console.is_dumb_terminal:
+                    # Where a progress bar has left the cursor inside a line, go to the next: as many blanks as leave a
+                    # cursor at the start of a line in it, and take any other to the next one. Shells do it likewise.
+                    console.print(" " * (console.width - 1), end="", soft_wrap=True)
+                    console.control(_START_OF_LINE)
                 console.print(text, soft_wrap=True, end="")
                 if totals is not None:
                     console.print(_table(totals, elapsed, console.width))
@@ -154,7 +165,11 @@ def _write_once(file: IO[str], text: str, encoding: str) -> None:
     file.flush()
     data = text.encode(encoding, "replace")
     while data:
-        data = data[os.write(fileno, data) :]
+        try:
+            data = data[os.write(fileno, data) :]
+        except BlockingIOError:  # somebody made the pipe non-blocking, and it is full
+            if not select.select([], [fileno], [], _PATIENCE)[1]:
+                raise
 
 
 def _plain_fileno(file: IO[str]) -> int | None:
