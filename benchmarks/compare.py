@@ -72,11 +72,15 @@ def _timer() -> None:
 
 
 def _import(module: str) -> Case:
+    # With compiled files, as an installed package has them.
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.run([sys.executable, "-c", f"import {module}"], check=True, env=environment)
+
     def run(n: int) -> float:
         times = []
         for code in ("pass", f"import {module}"):
             started = time.perf_counter()
-            subprocess.run([sys.executable, "-c", code], check=True)
+            subprocess.run([sys.executable, "-c", code], check=True, env=environment)
             times.append(time.perf_counter() - started)
         return times[1] - times[0]
 
