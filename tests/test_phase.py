@@ -326,6 +326,14 @@ def test_a_total_that_is_none_warns_and_is_left_out(phaselog: PhaseLog, total: A
         assert handle.total is None
 
 
+def test_an_option_with_a_slip_in_its_name_warns_and_is_kept_as_an_attribute(phaselog: PhaseLog) -> None:
+    with pytest.warns(PhasewatchWarning, match=r"phase 'A': totl= is kept as an attribute, .*; did you mean total=\?"):
+        handle = phase("A", totl=4, epochs=3)
+    with handle:
+        assert handle.total is None
+    assert phaselog.events[0].phase.attributes == {"totl": 4, "epochs": 3}
+
+
 def test_a_name_that_is_no_text_warns_and_is_taken_as_text(phaselog: PhaseLog) -> None:
     with pytest.warns(PhasewatchWarning, match="must be a text, not 12"):
         handle = phase(12)  # type: ignore[call-overload]  # the mistake under test

@@ -13,14 +13,14 @@ from phasewatch.testing import FakeClock, MemorySink, PhaseLog
 
 
 def test_a_run_goes_to_the_configured_sinks_and_leaves_them_open(phaselog: PhaseLog) -> None:
-    with phasewatch.run("grpo", host="a") as run:
+    with phasewatch.run("grpo") as run:
         phaselog.clock.advance(2)
         assert current() is run
         with phase("A") as inner:
             assert inner.path == ("A",)
     start = phaselog.events[0]
     assert isinstance(start, PhaseStarted)
-    assert (start.phase.role, start.path, start.phase.attributes) == ("run", (), {"host": "a"})
+    assert (start.phase.role, start.path) == ("run", ())
     assert {event.phase.run for event in phaselog.events} == {start.id}
     assert not phaselog.sink.closed
     assert run.elapsed == 2

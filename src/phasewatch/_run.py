@@ -12,7 +12,7 @@ from .plan import TrainingPlan
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
-    from typing import Any, TypeVar
+    from typing import TypeVar
 
     from .events import Sink
 
@@ -78,7 +78,6 @@ def run(
     sinks: Iterable[Sink] | None = None,
     clock: Callable[[], float] | None = None,
     message: str | None = "Training Finished Successfully!",
-    **attributes: Any,
 ) -> Phase:
     """Return the root phase of a run: a context manager and a decorator.
 
@@ -91,7 +90,6 @@ def run(
         sinks: who hears of the events; by default those of `phasewatch.configure`. These are closed when the run ends.
         clock: monotonic seconds, with an optional ``wall()``; by default that of `phasewatch.configure`.
         message: shown in the last banner.
-        **attributes: kept with the run.
 
     Raises:
         TypeError: a plan, a sink or a clock that is none.
@@ -99,9 +97,8 @@ def run(
     if not default_tracker.enabled:
         return DISABLED
     sinks, clock = checked_sinks("run", sinks), checked_clock("run", clock)
-    if plan is not None:
-        if not isinstance(plan, TrainingPlan):
-            raise TypeError(f"run: plan={shown(plan)} must be a TrainingPlan")
-        attributes = {"val_only": plan.validates_only, **attributes}
+    if plan is not None and not isinstance(plan, TrainingPlan):
+        raise TypeError(f"run: plan={shown(plan)} must be a TrainingPlan")
+    attributes = {} if plan is None else {"val_only": plan.validates_only}
     spec = PhaseSpec(name, message=message, attributes=attributes)
     return Run(str(name), spec, plan, sinks, clock)

@@ -115,7 +115,23 @@ def make_spec(name: str | None, options: Mapping[str, Any]) -> PhaseSpec:
     if not options:
         return PLAIN
     known = {key: value for key, value in options.items() if key in _OPTIONS}
-    return PhaseSpec(name, **known, attributes={key: value for key, value in options.items() if key not in _OPTIONS})
+    attributes = {key: value for key, value in options.items() if key not in _OPTIONS}
+    for key in attributes.keys() - _attributes_seen:
+        _look_for_a_slip(name, key)
+    return PhaseSpec(name, **known, attributes=attributes)
 
 
+def _look_for_a_slip(name: str | None, key: str) -> None:
+    """Warn of an attribute that is an option but for a slip of the finger; each is looked at once."""
+    import difflib  # here: few programs have attributes
+
+    if len(_attributes_seen) < _MOST_SEEN:
+        _attributes_seen.add(key)
+    near = difflib.get_close_matches(key, _OPTIONS, n=1, cutoff=0.8)
+    if near:
+        warn(f"phase {name!r}: {key}= is kept as an attribute, since no option has that name; did you mean {near[0]}=?")
+
+
+_MOST_SEEN = 1000
+_attributes_seen: set[str] = set()
 _OPTIONS = frozenset(PhaseSpec.__slots__) - {"attributes"}
