@@ -184,3 +184,21 @@ def test_a_loop_that_was_left_holds_on_to_nothing_of_its_generator() -> None:
         gc.collect()
         assert alive() is None
         assert handle.done == 1
+
+
+def test_many_loops_one_after_the_other_are_added_up_and_let_go() -> None:
+    with Tracker().phase("A") as handle:
+        for epoch in range(1, 51):
+            for _ in handle.track([1, 2, 3]):
+                pass
+            assert handle.done == 3 * epoch
+        assert handle._loops is not None
+        assert len(handle._loops._loops) == 1
+
+
+def test_what_is_told_in_one_loop_says_nothing_of_the_next() -> None:
+    with Tracker().phase("A") as handle:
+        for _ in handle.track([1, 2, 3]):
+            handle.advance(loss=1)
+        for number, _ in enumerate(handle.track([1, 2, 3, 4])):
+            assert handle.done == 3 + number

@@ -52,3 +52,47 @@ class Loop:
         if self.items is None and sys.getrefcount(self._counter) <= _OWN_REFERENCES:
             return False
         return type(self._source) not in (list, tuple) or len(self._counter.__reduce__()) == 3
+
+
+class Loops:
+    """The loops of one phase that are under way, or were left since somebody asked."""
+
+    __slots__ = ("_loops", "_told")
+
+    def __init__(self) -> None:
+        self._loops: tuple[Loop, ...] = ()
+        self._told = 0  # items handed out when somebody told of the one in work
+
+    def begin(self, iterable: Iterable[Any]) -> Iterator[Any]:
+        """Return what to iterate over."""
+        loop = Loop(iterable)
+        items, loop.items = loop.items, None
+        assert items is not None
+        self._loops = (*self._loops, loop)
+        return items
+
+    def handed(self) -> int:
+        """Return how many items were handed out in all."""
+        return sum(loop.handed() for loop in self._loops)
+
+    def done(self) -> int:
+        """Return how many of them are done: all but those in work, of which nobody has told yet."""
+        handed = self.handed()
+        return handed if handed == self._told else handed - sum(loop.is_under_way() for loop in self._loops)
+
+    def tell(self) -> None:
+        """Take the item in work for done: who works on it has told of it."""
+        self._told = self.handed()
+
+    def take_finished(self) -> int:
+        """Forget the loops that are over; return how many items they handed out."""
+        finished = [loop for loop in self._loops if not loop.is_under_way()]
+        if not finished:
+            return 0
+        handed = sum(loop.handed() for loop in finished)
+        self._told = max(0, self._told - handed)
+        self._loops = tuple(loop for loop in self._loops if loop not in finished)
+        return handed
+
+    def __bool__(self) -> bool:
+        return bool(self._loops)

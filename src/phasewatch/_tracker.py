@@ -17,7 +17,7 @@ from . import _forks, _wrap
 from ._annotations import TYPE_CHECKING, overload
 from ._dispatcher import Dispatcher
 from ._fault import Fault, path_of, told
-from ._loops import Loop
+from ._loops import Loops
 from ._monitor import Monitor
 from ._report import failure, shown, warn
 from ._spec import PLAIN, PhaseSpec, as_text, count_or_warn, make_spec
@@ -172,7 +172,7 @@ class Phase:
     """
 
     __slots__ = (
-        "_depth", "_done", "_ended", "_faults", "_home", "_id", "_in_work", "_info", "_live", "_loops", "_loops_reported",
+        "_depth", "_done", "_ended", "_faults", "_home", "_id", "_in_work", "_info", "_live", "_loops",
         "_outer", "_parent", "_spec", "_started", "_stepped", "_stop", "_stopped", "_tally", "_tracker", "_warned", "name",
     )  # fmt: skip
 
@@ -197,8 +197,7 @@ class Phase:
         _id: str | None
         _in_work: int  # items of loops that are counted one by one
         _info: PhaseInfo | None
-        _loops: tuple[Loop, ...]
-        _loops_reported: int  # items that loops had handed out when advance() was called last
+        _loops: Loops | None
         _stepped: bool
         _stop: float  # the count from which on advance() has more to do than to count
         _warned: set[str] | None
@@ -211,12 +210,12 @@ class Phase:
         self._tally = None
         self._depth = 0
         self._parent = self._info = self._id = self._warned = None
-        self._faults = self._loops = ()
+        self._loops = None
+        self._faults = ()
         self._started = 0.0
         self._ended = "completed"
         self._done = self._in_work = 0
         self._stop = _EACH
-        self._loops_reported = 0
         self._stepped = False
 
     # What a person reads.
@@ -254,12 +253,7 @@ class Phase:
         """Units done, those before the start included. An item that a loop of `track` works on is not done yet."""
         if self._live is PENDING:
             return self._spec.start
-        if not self._loops:
-            return self._done
-        handed = sum(loop.handed() for loop in self._loops)
-        # What was told with the item in work has been told: then it is as good as done.
-        in_work = sum(loop.is_under_way() for loop in self._loops) if handed != self._loops_reported else 0
-        return self._done + handed - in_work
+        return self._done if self._loops is None else self._done + self._loops.done()
 
     @property
     def total(self) -> int | None:
@@ -419,8 +413,8 @@ class Phase:
         if tally is not None:
             self._stop = _EACH
             _monitor.unwatch(self)
-            handed = self._in_work + sum(loop.handed() for loop in self._loops)
-            self._loops, self._in_work = (), 0
+            handed = self._in_work + (0 if self._loops is None else self._loops.handed())
+            self._loops, self._in_work = None, 0
             if handed:
                 self._count(tally, handed, now, shown=False)  # of loops that were left, by `break` or by an exception
             if tracker.listening and completed:
@@ -505,10 +499,10 @@ class Phase:
                 refused = tally.add(values, units, weight)
                 if refused:
                     self._refuse(refused)
-            if self._loops:
-                self._loops_reported = sum(loop.handed() for loop in self._loops)
+            if self._loops is not None:
+                self._loops.tell()
                 tally.note(self.done, self._tracker.now())
-            if not (self._loops or self._in_work) or not self._is_tracking():
+            if not self._is_tracking():
                 done = self._done + units
                 if done < self._stop:
                     self._done = done
@@ -640,26 +634,18 @@ class Phase:
 
     def _track_freely(self, iterable: Iterable[Any]) -> Iterator[Any]:
         """Leave the loop to itself; it is asked how far it is."""
-        loop = Loop(iterable)
-        items, loop.items = loop.items, None
-        assert items is not None
-        self._fold_loops()
-        self._loops = (*self._loops, loop)
+        if self._loops is None:
+            self._loops = Loops()
+        self._done += self._loops.take_finished()
+        items = self._loops.begin(iterable)
         self._stop = _EACH
         if self._tracker.listening and not self._stepped:
             _monitor.watch(self)
         return items
 
-    def _fold_loops(self) -> None:
-        """Add what loops that are over have handed out to the count."""
-        for loop in self._loops:
-            if not loop.is_under_way():
-                self._done += loop.handed()
-        self._loops = tuple(loop for loop in self._loops if loop.is_under_way())
-
     def _is_tracking(self) -> bool:
-        if self._loops:
-            self._fold_loops()
+        if self._loops is not None:
+            self._done += self._loops.take_finished()
         return bool(self._loops or self._in_work)
 
     # A clock that is told the time, and lines at certain counts, want each item counted when its turn is over.
