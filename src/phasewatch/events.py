@@ -241,7 +241,10 @@ class Sink(Protocol):
     """
 
     def emit(self, event: Event) -> None:
-        """Take one event. Called by the thread in which it happened."""
+        """Take one event.
+
+        Called by the thread in which it happened, and for the progress of loops by one of phasewatch: so by several.
+        """
 
     def close(self) -> None:
         """Release what the sink holds; no event follows."""
