@@ -53,6 +53,27 @@ def test_what_cannot_be_a_sink_or_a_clock_is_refused_with_what_to_do(phaselog: P
     assert phaselog.events
 
 
+@pytest.mark.parametrize("missing", ["emit", "close"])
+def test_what_has_only_one_method_of_a_sink_is_refused(phaselog: PhaseLog, missing: str) -> None:
+    half: Any = MemorySink()
+    setattr(half, missing, None)
+    with pytest.raises(TypeError, match="is no sink"):
+        phasewatch.configure(sinks=[half])
+
+
+def test_each_clock_that_fails_is_reported(phaselog: PhaseLog, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("first", "second"):
+
+        def clock(name: str = name) -> float:
+            raise OSError(name)
+
+        phasewatch.configure(clock=clock)
+        with phase("A"):
+            pass
+    errors = [record.exc_info[1] for record in caplog.records if record.exc_info]
+    assert [str(error) for error in errors] == ["first", "second"]
+
+
 def test_with_nothing_configured_the_console_on_standard_output_speaks() -> None:
     text = output({})
     assert "🔹 [META] PHASE: A\n" in text

@@ -87,6 +87,15 @@ def test_a_list_that_grows_or_shrinks_while_it_is_iterated_is_counted_right() ->
     assert loop.handed() == 4
 
 
+def test_a_list_that_shrinks_below_what_was_handed_out_is_counted_right() -> None:
+    items = [1, 2, 3, 4, 5]
+    loop, iterator = begun(items)
+    for _ in range(3):
+        next(iterator)
+    del items[1:]
+    assert loop.handed() == 3
+
+
 def test_a_subclass_iterates_as_it_likes() -> None:
     loop, iterator = begun(Odd([1, 2, 3]))
     assert list(iterator) == ["own"]
@@ -144,6 +153,14 @@ def test_the_final_count_is_exact_however_a_loop_is_left(make: Callable[[list[An
             if number == 4:
                 raise ValueError(number)
     assert (whole.done, left.done, raised.done) == (10, 6, 4)
+
+
+def test_units_inside_a_loop_are_not_counted_a_second_time_after_others_outside_it() -> None:
+    with Tracker().phase("A") as handle:
+        handle.advance(10)
+        for _ in handle.track([1, 2]):
+            handle.advance()
+        assert handle.done == 12
 
 
 @pytest.mark.parametrize(("total", "length"), [(5, 3), (3, 5)])

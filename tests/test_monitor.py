@@ -71,6 +71,16 @@ def test_what_cannot_be_looked_at_is_reported_and_let_go(monitor: Monitor, caplo
     assert len(caplog.records) == 1
 
 
+def test_a_phase_that_has_ended_is_watched_no_more(monitor: Monitor) -> None:
+    with Tracker([MemorySink()]).phase("A", total=100) as handle:
+        handle.advance()
+        assert monitor._watched
+    assert not monitor._watched
+    monitor.watch(handle)  # as a thread does that advances it in the moment in which another ends it
+    monitor.look()
+    assert not monitor._watched
+
+
 def test_the_thread_ends_when_there_is_nothing_to_watch(monitor: Monitor) -> None:
     thing = Thing()
     monitor.watch(thing)
@@ -91,6 +101,23 @@ def test_a_thread_is_started_by_the_first_thing_and_stops_when_it_is_told() -> N
     assert thread.daemon
     monitor.stop()
     assert not thread.is_alive()
+
+
+def test_there_is_one_thread_for_all_things_and_one_clean_up_for_all_threads(mocker: Any) -> None:
+    registered = mocker.patch("atexit.register")
+    started = mocker.patch("threading.Thread")
+    monitor = Monitor()
+    things = [Thing(), Thing()]
+    for thing in things:
+        monitor.watch(thing)
+    assert started.call_count == 1
+    for thing in things:
+        monitor.unwatch(thing)
+    work: Any = monitor._work
+    work(Ticks(1))
+    monitor.watch(things[0])
+    assert started.call_count == 2, "the first one has ended"
+    registered.assert_called_once_with(monitor.stop)
 
 
 def test_a_loop_on_the_systems_clock_tells_progress_when_it_is_looked_at(monitor: Monitor) -> None:
@@ -202,5 +229,25 @@ with Tracker([MemorySink()]).phase("A", total=10**6) as a:
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
     assert _tracker._monitor._watched
+"""
+    subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", code], check=True)
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="needs fork")
+def test_after_a_fork_the_parents_phases_are_looked_at_as_before() -> None:
+    code = """
+import os, threading
+from phasewatch import Tracker, _tracker
+from phasewatch.testing import MemorySink
+with Tracker([MemorySink()]).phase("A", total=9) as a:
+    a.advance()
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    thread = threading.Thread(target=_tracker._monitor.look, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive(), "it waits for a lock"
 """
     subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", code], check=True)

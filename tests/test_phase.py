@@ -22,6 +22,7 @@ from phasewatch import (
     PhaseProgressed,
     PhaseStarted,
     PhasewatchWarning,
+    Tracker,
     current,
     phase,
 )
@@ -83,6 +84,22 @@ def test_a_handle_is_pending_before_it_is_entered(phaselog: PhaseLog) -> None:
     assert phaselog.events == []
 
 
+def test_a_total_that_is_not_made_yet_is_unknown_and_units_before_the_start_are_known_at_once(phaselog: PhaseLog) -> None:
+    pending = phase("A", total=lambda: 3, start=2)
+    assert pending.total is None
+    with pending as handle:
+        assert (handle.done, handle.total) == (2, 3)
+    with phase("B", start=5) as handle:
+        assert handle.done == 5
+
+
+def test_time_stands_still_for_a_phase_that_has_ended(phaselog: PhaseLog) -> None:
+    with phase("A") as handle:
+        phaselog.clock.advance(2)
+    phaselog.clock.advance(10)
+    assert handle.elapsed == 2
+
+
 def test_entering_a_closed_handle_again_starts_anew(phaselog: PhaseLog) -> None:
     again = phase("A", total=4)
     with again:
@@ -99,6 +116,16 @@ def test_entering_an_open_handle_warns_and_keeps_the_block_whole(phaselog: Phase
     with phase("A") as handle:
         with pytest.warns(PhasewatchWarning, match=r"phase 'A' is entered while it is open; make a new one"), handle:
             pass
+        assert handle.status == "running"
+    assert [event.type for event in phaselog.events] == ["start", "end"]
+
+
+def test_a_handle_that_was_entered_three_times_is_left_with_the_first_block(phaselog: PhaseLog) -> None:
+    with phase("A") as handle:
+        with pytest.warns(PhasewatchWarning, match="is entered while it is open"), handle:
+            with handle:
+                pass
+            assert handle.status == "running"
         assert handle.status == "running"
     assert [event.type for event in phaselog.events] == ["start", "end"]
 
@@ -124,6 +151,15 @@ def test_telling_a_phase_that_is_not_open_warns_and_does_no_harm(phaselog: Phase
         call(handle)
     assert len(caught) == 1, "once"
     assert handle.done == 0
+
+
+@pytest.mark.parametrize("tracker", [Tracker(), Tracker([MemorySink()])], ids=["nobody listens", "a sink listens"])
+def test_what_is_told_after_the_end_is_not_counted_however_far_off_the_next_line_was(tracker: Tracker) -> None:
+    with tracker.phase("A", every=100) as handle:
+        handle.advance()
+    with pytest.warns(PhasewatchWarning, match="is told to advance, but it is completed"):
+        handle.advance()
+    assert handle.done == 1
 
 
 # Endings
@@ -309,6 +345,22 @@ def test_units_that_cannot_be_counted_warn_and_keep_the_values(phaselog: PhaseLo
     assert ends(phaselog)["A"].counters == {"questions": 3}
 
 
+def test_units_are_never_taken_back(phaselog: PhaseLog) -> None:
+    with Tracker().phase("A", total=10) as handle:
+        handle.advance(5)
+        with pytest.warns(PhasewatchWarning, match="phase 'A' cannot advance by -2"):
+            handle.advance(-2)
+        assert handle.done == 5
+
+
+def test_a_metric_that_is_both_logged_and_given_to_advance_is_shown_as_logged_and_kept_as_both(phaselog: PhaseLog) -> None:
+    with phase("A") as handle:
+        handle.log(loss=1)
+        handle.advance(loss=3)
+        assert handle.metrics["loss"].last == 1
+    assert (ends(phaselog)["A"].metrics, ends(phaselog)["A"].means) == ({"loss": 1}, {"loss": 3})
+
+
 def test_going_past_the_total_warns_once_and_counts_on(phaselog: PhaseLog) -> None:
     with phase("A", total=2, unit="batch") as handle:
         with pytest.warns(PhasewatchWarning, match="phase 'A' has counted 3, past its total of 2") as caught:
@@ -316,6 +368,35 @@ def test_going_past_the_total_warns_once_and_counts_on(phaselog: PhaseLog) -> No
                 handle.advance()
         assert len(caught) == 1
         assert (handle.done, handle.eta) == (4, 0.0)
+
+
+@pytest.mark.parametrize("tracker", [Tracker(), Tracker([MemorySink()])], ids=["nobody listens", "a sink listens"])
+def test_going_past_the_total_warns_however_far_off_the_next_line_is(tracker: Tracker) -> None:
+    with tracker.phase("A", total=2, every=100) as handle:
+        handle.advance(2)
+        with pytest.warns(PhasewatchWarning, match="past its total of 2"):
+            handle.advance()
+        assert handle.done == 3
+
+
+@pytest.mark.filterwarnings("ignore:phase 'A' has counted 3, past its total")
+def test_the_total_is_told_when_it_is_reached_and_what_comes_after_it_no_faster_than_before(phaselog: PhaseLog) -> None:
+    with phase("A", total=2) as handle:
+        handle.advance()
+        handle.advance()
+        assert [event.done for event in progress(phaselog)] == [1, 2]
+        for _ in range(3):
+            handle.advance()
+        assert [event.done for event in progress(phaselog)] == [1, 2]
+    assert [event.done for event in progress(phaselog)] == [1, 2, 5]
+
+
+def test_units_a_second_apart_are_all_told(phaselog: PhaseLog) -> None:
+    with phase("A", total=9) as handle:
+        for _ in range(4):
+            phaselog.clock.advance(1)
+            handle.advance()
+    assert [event.done for event in progress(phaselog)] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("total", [-1, 2.5, "many", math.inf])
@@ -369,6 +450,25 @@ def test_a_failed_phase_has_no_last_progress_line(phaselog: PhaseLog) -> None:
         raise ValueError("no")
     assert [event.done for event in progress(phaselog)] == [1]
     assert ends(phaselog)["A"].done == 7
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["the loop is gone", "its iterator is kept"])
+@pytest.mark.parametrize("on_the_systems_clock", [False, True])
+def test_a_loop_that_fails_in_its_first_item_tells_no_progress(
+    phaselog: PhaseLog, kept: bool, on_the_systems_clock: bool
+) -> None:
+    tracker = Tracker([phaselog.sink], None if on_the_systems_clock else phaselog.clock)
+    with pytest.raises(ValueError, match="no"), tracker.phase("A", total=9) as handle:
+        items = handle.track(range(9))
+        if kept:
+            next(items)
+        else:
+            for _ in items:
+                del items
+                raise ValueError("no")
+        raise ValueError("no")
+    assert not progress(phaselog)
+    assert ends(phaselog)["A"].done == 1
 
 
 @pytest.mark.parametrize(("n", "told"), [(1, [10, 20]), (4, [12, 20, 32])])
@@ -589,6 +689,67 @@ def test_two_loops_one_after_the_other_add_up(phaselog: PhaseLog) -> None:
         assert handle.done == 5
 
 
+def test_a_total_that_was_given_is_kept_whatever_the_length_of_what_is_iterated(phaselog: PhaseLog) -> None:
+    with phase("A", total=5) as handle:
+        list(handle.track([1, 2, 3]))
+        assert (handle.done, handle.total) == (3, 5)
+
+
+def test_what_can_be_iterated_both_ways_is_iterated_the_plain_way(phaselog: PhaseLog) -> None:
+    class Both:
+        def __iter__(self) -> Any:
+            return iter([1, 2])
+
+        def __aiter__(self) -> Any:
+            raise AssertionError
+
+    both: Any = Both()
+    with phase("A") as handle:
+        assert list(handle.track(both)) == [1, 2]
+        assert handle.done == 2
+
+
+def test_a_loop_inside_a_loop_leaves_the_outer_ones_item_in_work() -> None:
+    with Tracker([MemorySink()]).phase("A", every=100) as handle:
+        for _ in handle.track([1, 2]):
+            for _ in handle.track([1, 2]):
+                pass
+            handle.advance()
+        assert handle.done == 6, "what is tracked is not advanced a second time"
+
+
+def test_an_item_of_a_loop_that_outlives_its_phase_is_counted_there_and_nowhere_else(phaselog: PhaseLog) -> None:
+    with phase("A") as handle:
+        items = handle.track([1, 2, 3, 4])
+        next(items)
+    assert ends(phaselog)["A"].done == handle.done == 1
+    next(items)
+    assert handle.done == 1
+    with handle:
+        next(items)
+        assert handle.done == 0
+    assert phaselog.events[-1].type == "end"
+
+
+def test_an_asynchronous_loop_that_was_left_is_over_when_its_iterator_is_closed(phaselog: PhaseLog) -> None:
+    async def source() -> Any:
+        for n in range(9):
+            yield n
+
+    async def main() -> None:
+        with phase("A") as handle:
+            items: Any = handle.track(source())
+            async for n in items:
+                if n == 1:
+                    break
+            await items.aclose()
+            assert handle.done == 2
+            handle.advance(3)
+            assert handle.done == 5
+
+    asyncio.run(main())
+
+
 def test_a_second_loop_adds_its_length_to_a_total_that_nobody_gave(phaselog: PhaseLog) -> None:
     with phase("TRAINING", unit="batch") as training:
         for epoch in (1, 2):
@@ -647,6 +808,37 @@ def test_a_step_outside_its_parents_block_warns_and_runs(phaselog: PhaseLog) -> 
         pass
     assert "Step 1 | Elapsed: 0s\n" in phaselog.text
     assert ends(phaselog)["TRAINING STEP"].status == "completed"
+
+
+def test_a_step_of_a_phase_that_is_not_open_is_no_unit_of_the_one_around_it(phaselog: PhaseLog) -> None:
+    with phase("TRAINING", total=3, unit="step") as training:
+        with training.step():
+            phaselog.clock.advance(10)
+        with pytest.warns(PhasewatchWarning, match="is a step of 'OTHER'"), phase("OTHER", unit="step").step():
+            phaselog.clock.advance(500)
+        assert (training.done, training.eta) == (1, 20)
+
+
+@pytest.mark.parametrize("option", ["step", "epoch"])
+def test_a_number_of_a_step_that_is_none_warns_and_is_left_out(phaselog: PhaseLog, option: str) -> None:
+    wrong: Any = {option: "second"}
+    with phase("TRAINING", total=3, unit="step") as training:
+        with pytest.warns(PhasewatchWarning, match=f"phase 'TRAINING': {option}='second' is left out"):
+            step = training.step(**wrong)
+        with step:
+            pass
+    assert "\nStep 1/3 (33.3%) | " in phaselog.text
+
+
+def test_a_step_may_be_a_decorator_and_keeps_its_number_and_epoch(phaselog: PhaseLog) -> None:
+    with phase("TRAINING", total=9, unit="step", epochs=3) as training:
+
+        @training.step(step=7, epoch=3)
+        def work() -> None: ...
+
+        work()
+        assert training.done == 1
+    assert "\n[Epoch 3/3] Step 7/9 (77.8%) | " in phaselog.text
 
 
 # Properties

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
 
 import pytest
 
 import phasewatch
-from phasewatch import PhaseEnded, PhaseStarted, TrainingPlan, current, phase
+from phasewatch import PhaseEnded, PhaseStarted, PhasewatchWarning, TrainingPlan, current, phase
 from phasewatch.testing import FakeClock, MemorySink, PhaseLog
 
 
@@ -36,6 +37,18 @@ def test_a_run_closes_the_sinks_that_it_was_given(phaselog: PhaseLog) -> None:
     end = sink.events[-1]
     assert isinstance(end, PhaseEnded)
     assert end.elapsed == 1
+
+
+def test_a_run_that_is_entered_twice_ends_once(phaselog: PhaseLog) -> None:
+    sink, before = MemorySink(), signal.getsignal(signal.SIGTERM)
+    with phasewatch.run(sinks=[sink]) as run:
+        with pytest.warns(PhasewatchWarning, match="is entered while it is open"), run:
+            pass
+        with phase("A"):
+            closed_inside = sink.closed
+    assert (closed_inside, sink.closed) == (False, True)
+    assert [event.type for event in sink.events] == ["start", "start", "end", "end"]
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_run_with_no_sinks_is_silent(phaselog: PhaseLog) -> None:
@@ -95,6 +108,14 @@ def test_the_plan_of_a_run_gives_the_steps_their_epochs(phaselog: PhaseLog) -> N
     assert [f"[Epoch {epoch}/2] Step" in phaselog.text for epoch in (1, 2, 3)] == [True, True, False]
     steps = [e.phase.position for e in phaselog.events if isinstance(e, PhaseStarted) and e.phase.position]
     assert [position.epoch for position in steps] == [1, 1, 2, 2]
+
+
+def test_an_epoch_that_is_given_goes_before_that_of_the_plan(phaselog: PhaseLog) -> None:
+    plan = TrainingPlan(epochs=2, steps_per_epoch=2)
+    with phasewatch.run("grpo", plan=plan), phase("TRAINING", total=4, unit="step", epochs=2) as training:
+        with training.step(epoch=2):
+            pass
+    assert "[Epoch 2/2] Step 1/4" in phaselog.text
 
 
 def test_without_plan_or_epoch_the_bracket_is_left_out(phaselog: PhaseLog) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import phasewatch
 from phasewatch import current, phase
 from phasewatch._config import default_tracker
 from phasewatch.testing import FakeClock, MemorySink, recorded
@@ -41,6 +42,17 @@ def test_recording_puts_everything_back_as_it_was() -> None:
         raise ValueError("no")
     assert default_tracker.__dict__ == before
     assert current() is None
+
+
+def test_phases_are_recorded_though_phasewatch_is_switched_off() -> None:
+    with recorded() as outside:
+        phasewatch.configure(enabled=False)
+        with recorded() as log, phase("A"):
+            pass
+        assert [event.name for event in log.events] == ["A", "A"]
+        with phase("B"):
+            pass
+    assert outside.events == []
 
 
 def test_the_fixture_comes_with_the_package(pytester: pytest.Pytester) -> None:

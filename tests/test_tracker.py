@@ -7,7 +7,9 @@ import gc
 import logging
 import os
 import threading
+import warnings
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -47,6 +49,23 @@ def test_without_a_sink_no_event_is_built(mocker: Any) -> None:
         handle.log(loss=1)
     built.assert_not_called()
     assert handle.done == 1
+
+
+def test_without_a_sink_a_failure_is_known_all_the_same() -> None:
+    with pytest.raises(ValueError, match="no"), Tracker().phase("A") as handle:
+        raise ValueError("no")
+    assert handle.status == "failed"
+
+
+def test_an_id_that_is_asked_for_after_the_end_is_one_of_this_process() -> None:
+    with Tracker().phase("A") as early:
+        assert early.id is not None
+    with Tracker().phase("A") as late:
+        pass
+    assert late.id is not None
+    assert late.id == late.id
+    assert late.id != early.id
+    assert late.id.split(".")[0] == early.id.split(".")[0]
 
 
 def test_a_clock_that_fails_is_reported_once_and_the_work_goes_on(caplog: pytest.LogCaptureFixture) -> None:
@@ -141,6 +160,15 @@ def test_current_skips_what_is_closed(phaselog: PhaseLog) -> None:
     assert [event.type for event in phaselog.events] == ["start", "start", "end", "end"]
 
 
+def test_current_skips_however_many_are_closed(phaselog: PhaseLog) -> None:
+    handles = [phase(name).__enter__() for name in "ABC"]
+    for handle in handles:
+        handle.__exit__(None, None, None)
+    assert current() is None
+    with phase("NEXT") as following:
+        assert following.path == ("NEXT",)
+
+
 def test_a_phase_closed_in_another_task_leaves_that_task_as_it_was(phaselog: PhaseLog) -> None:
     async def close(handle: phasewatch.Phase) -> None:
         with phase("OTHER") as other:
@@ -203,6 +231,25 @@ def test_after_a_fork_nothing_is_open_and_new_phases_know_where_they_came_from()
     assert [event.name for event in sink.events] == ["PARENT", "PARENT"]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_in_a_forked_child_to_leave_the_parents_phase_is_no_mistake() -> None:
+    reading, writing = os.pipe()
+    with Tracker().phase("PARENT") as parent:
+        child = os.fork()
+        if child == 0:
+            try:
+                with warnings.catch_warnings(record=True) as caught:
+                    warnings.simplefilter("always")
+                    parent.__exit__(None, None, None)
+                os.write(writing, repr(caught).encode())
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+    assert os.read(reading, 1000) == b"[]"
+    os.close(reading)
+    os.close(writing)
+
+
 def test_disabled_phases_do_nothing_and_give_back_what_they_are_given(phaselog: PhaseLog) -> None:
     @phase("DECORATED WHILE ON")
     def work() -> int:
@@ -227,6 +274,30 @@ def test_disabled_phases_do_nothing_and_give_back_what_they_are_given(phaselog: 
     phasewatch.configure(enabled=True)
     assert work() == 1
     assert [event.name for event in phaselog.events] == ["DECORATED WHILE ON"] * 2
+
+
+def test_whatever_was_decorated_does_nothing_while_phasewatch_is_off(phaselog: PhaseLog) -> None:
+    @phase("WITH AN OPTION", message=lambda n: str(n))
+    def option(n: int) -> int:
+        return n
+
+    @phasewatch.run("r")
+    def main() -> int:
+        return 2
+
+    @phase("READ")
+    def read() -> Iterator[int]:
+        assert current() is None
+        yield 3
+        assert current() is None
+
+    @phase("FETCH")
+    async def fetch() -> int:
+        return 4
+
+    phasewatch.configure(enabled=False)
+    assert (option(1), main(), list(read()), asyncio.run(fetch())) == (1, 2, [3], 4)
+    assert phaselog.events == []
 
 
 def test_a_failure_of_its_own_never_reaches_the_work(

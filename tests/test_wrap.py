@@ -49,6 +49,14 @@ def test_a_name_is_made_of_the_words_of_the_functions(phaselog: PhaseLog, functi
     assert {event.name for event in phaselog.events} == {name}
 
 
+def test_a_function_whose_name_has_no_words_is_a_phase(phaselog: PhaseLog) -> None:
+    @phase
+    def _() -> None: ...
+
+    _()
+    assert stream(phaselog) == ["start PHASE", "end PHASE"]
+
+
 def test_a_partial_and_a_callable_object_can_be_decorated(phaselog: PhaseLog) -> None:
     class Loader:
         def __call__(self, n: int) -> int:
@@ -111,6 +119,30 @@ def test_methods_of_every_kind_and_properties_are_wrapped(phaselog: PhaseLog) ->
     ]  # fmt: skip
 
 
+def test_a_property_keeps_its_setter_and_its_deleter(phaselog: PhaseLog) -> None:
+    class Trainer:
+        def __init__(self) -> None:
+            self.rate = 0.1
+
+        def get(self) -> float:
+            return self.rate
+
+        def put(self, rate: float) -> None:
+            self.rate = rate
+
+        def drop(self) -> None:
+            del self.rate
+
+        learning_rate = phase("READ")(property(get, put, drop))  # type: ignore[type-var]  # not supported by the checker
+
+    trainer = Trainer()
+    trainer.learning_rate = 0.5
+    assert trainer.learning_rate == 0.5
+    del trainer.learning_rate
+    assert not hasattr(trainer, "rate")
+    assert stream(phaselog) == ["start READ", "end READ"]
+
+
 @pytest.mark.parametrize("thing", [int, type("Trainer", (), {})])
 def test_a_class_cannot_be_decorated(thing: Any) -> None:
     with pytest.raises(TypeError, match=f"cannot decorate the class {thing.__name__}; decorate its methods"):
@@ -151,6 +183,14 @@ def test_options_may_depend_on_the_arguments_of_the_call(phaselog: PhaseLog) -> 
     assert phaselog.events[4].phase.total == 3
 
 
+def test_an_option_may_take_what_it_names_and_any_further_names(phaselog: PhaseLog) -> None:
+    @phase("SAVE", message=lambda path, **rest: f"{path} {rest}")
+    def save(shards: int, path: str) -> None: ...
+
+    save(3, "disk")
+    assert phaselog.events[0].phase.message == "disk {}"
+
+
 def test_an_option_that_raises_warns_and_the_call_goes_on(phaselog: PhaseLog) -> None:
     @phase("SAVE", step=lambda self: self.global_step, message="kept")
     def save(self: object) -> str:
@@ -159,6 +199,18 @@ def test_an_option_that_raises_warns_and_the_call_goes_on(phaselog: PhaseLog) ->
     with pytest.warns(PhasewatchWarning, match=r"phase 'SAVE': step= raised AttributeError.* is left out"):
         assert save(object()) == "saved"
     assert (phaselog.events[0].phase.step, phaselog.events[0].phase.message) == (None, "kept")
+
+
+def test_a_function_that_is_interrupted_leaves_its_phase(phaselog: PhaseLog) -> None:
+    @phase("WORK")
+    def work() -> None:
+        raise KeyboardInterrupt
+
+    with phase("OUTER") as outer:
+        with pytest.raises(KeyboardInterrupt):
+            work()
+        assert current() is outer
+    assert [event.status for event in phaselog.events if isinstance(event, PhaseEnded)] == ["interrupted", "completed"]
 
 
 def test_a_decorator_adds_exactly_one_frame_to_a_traceback(phaselog: PhaseLog) -> None:
@@ -247,6 +299,41 @@ def test_a_generators_phase_is_current_while_its_body_runs_and_not_while_it_is_s
                 assert use.path == ("OUTER", "USE")
     assert seen == [("OUTER", "READ", "PARSE")] * 2
     assert stream(phaselog)[-2:] == ["end READ", "end OUTER"]
+
+
+def test_a_generator_gives_way_to_the_phase_in_which_it_is_read_now(phaselog: PhaseLog) -> None:
+    @phase("READ")
+    def read() -> Iterator[int]:
+        yield from range(3)
+
+    numbers = read()
+    with phase("FIRST"):
+        next(numbers)
+    with phase("SECOND") as second:
+        next(numbers)
+        assert current() is second
+        assert list(numbers) == [2]
+        assert current() is second
+
+
+def test_a_generator_whose_phase_was_ended_from_outside_does_not_open_it_again(phaselog: PhaseLog) -> None:
+    seen = []
+
+    @phase("READ")
+    def read() -> Iterator[int]:
+        seen.append(current())
+        yield 1
+        seen.append(current())
+
+    numbers = read()
+    next(numbers)
+    assert seen[0] is not None
+    seen[0].__exit__(None, None, None)
+    with phase("OUTER") as outer:
+        with pytest.warns(PhasewatchWarning, match="phase 'READ' is left, but it is completed"):
+            list(numbers)
+        assert seen[1] is outer
+        assert current() is outer
 
 
 def test_a_generator_gets_what_is_sent_thrown_and_returns_what_it_returned(phaselog: PhaseLog) -> None:

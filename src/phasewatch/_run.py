@@ -5,7 +5,7 @@ from __future__ import annotations
 from ._annotations import TYPE_CHECKING
 from ._config import checked_clock, checked_sinks, default_tracker
 from ._report import shown
-from ._spec import PhaseSpec
+from ._spec import PhaseSpec, as_text
 from ._tracker import DISABLED, Phase, Tracker
 from .plan import TrainingPlan
 
@@ -101,4 +101,4 @@ def run(
         raise TypeError(f"run: plan={shown(plan)} must be a TrainingPlan")
     attributes = {} if plan is None else {"val_only": plan.validates_only}
     spec = PhaseSpec(name, message=message, attributes=attributes)
-    return Run(str(name), spec, plan, sinks, clock)
+    return Run(as_text(name), spec, plan, sinks, clock)

@@ -242,6 +242,16 @@ print("the work is done", file=sys.stderr)
     assert done.stderr.endswith("the work is done\n")
 
 
+def test_a_closed_output_is_reported_once_whatever_is_said_about_colours() -> None:
+    program = "import sys\nsys.stdout.close()\nfrom phasewatch import phase\nfor _ in range(3):\n    with phase('A'): pass"
+    for force in ("0", "1"):
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={"FORCE_COLOR": force}
+        )
+        assert done.stderr.count("Traceback") == 1
+        assert "the sink ConsoleSink could not take an event; the program goes on" in done.stderr
+
+
 def test_a_program_started_without_an_output_runs() -> None:
     done = subprocess.run(
         ["/bin/sh", "-c", '"$0" -c "$1" >&-', sys.executable, "from phasewatch import phase\nwith phase('A'): pass"],
@@ -456,3 +466,37 @@ def test_many_different_names_do_not_fill_the_memory_and_are_counted_in_the_tabl
                 pass
     tail = phaselog.text.splitlines()[-5:]
     assert tail[1:4] == ["... and 460 more paths", "... and 100 phases of further paths", tail[3]]
+
+
+@pytest.mark.parametrize(("paths", "more"), [(40, []), (41, ["... and 1 more paths"])])
+def test_a_table_says_how_many_paths_it_leaves_out_if_there_are_any(phaselog: PhaseLog, paths: int, more: list[str]) -> None:
+    with phasewatch.run("r"):
+        for n in range(paths):
+            with phase(f"P{n}"):
+                pass
+    assert [line for line in phaselog.text.splitlines() if line.startswith("...")] == more
+
+
+def test_a_phase_that_is_still_open_when_the_run_ends_has_its_row(phaselog: PhaseLog) -> None:
+    left = phase("LEFT OPEN")
+    with phasewatch.run("r"), phase("A"):
+        phaselog.clock.advance(2)
+        left.__enter__()
+    rows = [line.split() for line in phaselog.text.splitlines()[-4:-1]]
+    left.__exit__(None, None, None)
+    assert rows == [
+        ["A", "1", "2.0s", "100.0%", "2.0s"],
+        ["Left", "Open", "0", "0s", "0.0%", "--"],
+        ["The", "whole", "run", "1", "2.0s", "100.0%"],
+    ]
+
+
+def test_runs_that_are_over_are_forgotten(phaselog: PhaseLog) -> None:
+    sink = ConsoleSink(Console(file=io.StringIO()))
+    with phasewatch.run("first"), phase("A"):
+        pass
+    with phasewatch.run("second"), phase("B"):
+        pass
+    for event in phaselog.events:
+        sink.emit(event)
+    assert not sink._totals
