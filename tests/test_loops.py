@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from phasewatch import Tracker
 from phasewatch._loops import Loop
+from phasewatch.testing import FakeClock
 
 
 class Loader:
@@ -180,6 +181,14 @@ def test_a_list_whose_iterator_is_kept_is_done_when_it_is_exhausted() -> None:
         assert handle.done == 6
 
 
+def test_a_tuple_whose_iterator_is_kept_is_done_when_it_is_exhausted() -> None:
+    with Tracker().phase("A") as handle:
+        items = handle.track((1, 2, 3))
+        for _ in items:
+            pass
+        assert handle.done == 3
+
+
 def test_an_exact_list_is_handed_out_as_it_is() -> None:
     with Tracker().phase("A") as handle:
         assert type(handle.track([1])) is type(iter([1]))
@@ -219,3 +228,24 @@ def test_what_is_told_in_one_loop_says_nothing_of_the_next() -> None:
             handle.advance(loss=1)
         for number, _ in enumerate(handle.track([1, 2, 3, 4])):
             assert handle.done == 3 + number
+
+
+def test_nothing_is_done_of_a_loop_that_has_only_begun() -> None:
+    with Tracker().phase("A") as handle:
+        for _ in handle.track([1, 2, 3]):
+            pass
+        items = handle.track([1, 2])
+        assert handle.done == 3
+        next(items)
+        assert handle.done == 3
+
+
+def test_the_time_of_an_item_that_was_told_of_is_that_of_the_telling() -> None:
+    clock = FakeClock()
+    with Tracker(clock=clock).phase("A") as handle:  # nobody listens, so that the loop is left to itself
+        for number in handle.track(range(4)):
+            clock.advance(10)
+            handle.advance(loss=1)
+            clock.advance(4)
+            if number == 0:
+                assert handle.eta == 26, "three of 10 seconds, of which 4 are over"

@@ -12,7 +12,7 @@ import pytest
 from phasewatch import PhaseProgressed, Tracker, _tracker
 from phasewatch._monitor import Monitor
 from phasewatch._tally import Tally
-from phasewatch.testing import MemorySink
+from phasewatch.testing import FakeClock, MemorySink
 
 
 class Thing:
@@ -115,6 +115,7 @@ def test_there_is_one_thread_for_all_things_and_one_clean_up_for_all_threads(moc
         monitor.unwatch(thing)
     work: Any = monitor._work
     work(Ticks(1))
+    monitor.stop()  # which has nothing to do
     monitor.watch(things[0])
     assert started.call_count == 2, "the first one has ended"
     registered.assert_called_once_with(monitor.stop)
@@ -156,6 +157,18 @@ def test_a_look_dates_what_was_done_since_the_last_one_in_between() -> None:
     assert (tally.counted, tally.counted_at) == (101, 2.995)
 
 
+def test_an_eta_after_a_look_goes_by_when_the_units_were_done_and_not_by_when_somebody_asks(monitor: Monitor) -> None:
+    clock = FakeClock()
+    with Tracker(clock=clock).phase("A") as handle:  # nobody listens, so that the loop is left to itself
+        monitor.watch(handle)
+        for number in handle.track(range(4)):
+            if number == 1:
+                monitor.look()
+                clock.advance(5)
+                assert handle.eta == 10, "three of 5 seconds, one of which is late already"
+            clock.advance(10)
+
+
 def test_advance_on_the_systems_clock_tells_the_first_then_one_for_each_look_and_the_last(monitor: Monitor) -> None:
     sink = MemorySink()
     with Tracker([sink]).phase("A", total=100) as handle:
@@ -185,6 +198,16 @@ def test_steps_announce_themselves_and_are_not_looked_at(monitor: Monitor) -> No
                 monitor.look()
     assert told(sink) == []
     assert training.done == 3
+
+
+def test_a_phase_of_steps_needs_nobody_who_looks_after_it(monitor: Monitor) -> None:
+    with Tracker([MemorySink()]).phase("TRAINING", total=3, unit="step") as training:
+        with training.step():
+            pass
+        for _ in training.track([1, 2]):
+            with training.step():
+                assert not monitor._watched
+        assert training.done == 3
 
 
 def test_a_phase_that_nobody_hears_of_starts_no_thread() -> None:
@@ -249,5 +272,33 @@ with Tracker([MemorySink()]).phase("A", total=9) as a:
     thread.start()
     thread.join(30)
     assert not thread.is_alive(), "it waits for a lock"
+"""
+    subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", code], check=True)
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="needs fork")
+def test_a_fork_waits_for_what_is_under_way_under_a_lock() -> None:
+    code = """
+import os, threading
+from phasewatch import Tracker
+from phasewatch._forks import ForkSafeLock
+from phasewatch.testing import MemorySink
+lock, inside, go, state = ForkSafeLock(order=1), threading.Event(), threading.Event(), []
+def write():
+    with lock:
+        state.append("half")
+        inside.set()
+        go.wait()
+        state[:] = ["whole"]
+with Tracker([MemorySink()]).phase("A"):
+    os.register_at_fork(before=go.set)  # what was registered last is called first
+    thread = threading.Thread(target=write)
+    thread.start()
+    inside.wait()
+    child = os.fork()
+    if not child:
+        os._exit(0 if state == ["whole"] else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    thread.join()
 """
     subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", code], check=True)

@@ -209,6 +209,17 @@ def test_every_phase_that_an_exception_passes_is_failed_and_the_innermost_is_tol
     assert ends(phaselog)["A"].origin == ("A", "B", "C")
 
 
+def test_failures_that_are_caught_again_and_again_do_not_fill_the_memory(phaselog: PhaseLog) -> None:
+    with phase("A") as outer:
+        for _ in range(100):
+            try:
+                with phase("B"):
+                    raise ValueError
+            except ValueError:
+                pass
+        assert 0 < len(outer._faults) < 50
+
+
 def test_an_exception_that_was_caught_is_not_taken_for_the_next_one(phaselog: PhaseLog) -> None:
     with pytest.raises(ValueError, match="again"), phase("A"):
         try:
@@ -529,6 +540,15 @@ def test_what_comes_before_the_first_step_is_no_part_of_its_length(phaselog: Pha
         assert training.eta == 20
 
 
+def test_units_that_were_counted_before_the_first_step_are_part_of_the_speed(phaselog: PhaseLog) -> None:
+    with phase("TRAINING", total=4, unit="step") as training:
+        phaselog.clock.advance(10)
+        training.advance()
+        with training.step():
+            phaselog.clock.advance(10)
+        assert training.eta == 20
+
+
 def test_phases_beside_steps_that_overlap_never_make_an_eta_negative(phaselog: PhaseLog) -> None:
     async def fetch() -> None:
         with phase("FETCH"):
@@ -605,11 +625,26 @@ def test_log_takes_slashed_names_and_tells_at_once(phaselog: PhaseLog) -> None:
     assert ends(phaselog)["A"].metrics["loss"] == 2.0
 
 
+def test_where_nothing_that_was_logged_is_a_number_there_is_nothing_to_tell(phaselog: PhaseLog) -> None:
+    with phase("A") as handle:
+        with pytest.warns(PhasewatchWarning, match="'loss'"):
+            handle.log(loss="low")
+        handle.log()
+    assert [event.type for event in phaselog.events] == ["start", "end"]
+
+
 def test_units_that_are_given_by_name_warn_since_they_are_taken_as_a_metric(phaselog: PhaseLog) -> None:
     with phase("A") as handle:
         with pytest.warns(PhasewatchWarning, match=r"given n=; it is taken as a metric. .* advance\(3\)"):
             handle.advance(n=3)
         assert handle.done == 1
+
+
+def test_a_counter_may_be_named_n(phaselog: PhaseLog) -> None:
+    with phase("A", counters={"n": None}) as handle:
+        handle.advance(n=3)
+    assert ends(phaselog)["A"].counters == {"n": 3}
+    assert not handle._warned
 
 
 @pytest.mark.parametrize("mapping", [5, [("a", 1, 2)], "text"])
@@ -710,7 +745,7 @@ def test_what_can_be_iterated_both_ways_is_iterated_the_plain_way(phaselog: Phas
 
 
 def test_a_loop_inside_a_loop_leaves_the_outer_ones_item_in_work() -> None:
-    with Tracker([MemorySink()]).phase("A", every=100) as handle:
+    with Tracker([MemorySink()]).phase("A", total=100, every=100) as handle:
         for _ in handle.track([1, 2]):
             for _ in handle.track([1, 2]):
                 pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from typing import Any
 
 import pytest
@@ -49,6 +50,35 @@ def test_a_run_that_is_entered_twice_ends_once(phaselog: PhaseLog) -> None:
     assert (closed_inside, sink.closed) == (False, True)
     assert [event.type for event in sink.events] == ["start", "start", "end", "end"]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_runs_may_be_left_in_any_order(phaselog: PhaseLog) -> None:
+    seen = []
+
+    def work() -> None:
+        with phase("WORKER") as worker:
+            seen.append(worker._parent)
+
+    first, second = MemorySink(), MemorySink()
+    outer, inner = phasewatch.run("outer", sinks=[first]), phasewatch.run("inner", sinks=[second])
+    outer.__enter__()
+    inner.__enter__()
+    outer.__exit__(None, None, None)
+    closed = [(first.closed, second.closed)]
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    inner.__exit__(None, None, None)
+    closed.append((first.closed, second.closed))
+    assert seen == [inner]
+    assert closed == [(True, False), (True, True)]
+
+
+def test_a_name_of_a_run_is_taken_as_text(phaselog: PhaseLog) -> None:
+    number: Any = 7
+    with phasewatch.run(number):
+        pass
+    assert [event.name for event in phaselog.events] == ["7", "7"]
 
 
 def test_a_run_with_no_sinks_is_silent(phaselog: PhaseLog) -> None:
@@ -178,3 +208,20 @@ def test_in_a_forked_child_a_run_is_the_parents_to_close_and_phases_go_where_its
     if child == 0:
         os._exit(0)
     assert path.read_text().split("\n")[:-1] == ["start r", "start CHILD", "end CHILD", "end r", "close"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_in_a_forked_child_phases_hang_under_the_phase_that_was_current(phaselog: PhaseLog) -> None:
+    reading, writing = os.pipe()
+    with phasewatch.run("r"), phase("A") as around:
+        child = os.fork()
+        if child == 0:
+            try:
+                with phase("CHILD"):
+                    os.write(writing, repr((phaselog.events[-1].parent, phaselog.events[-1].phase.run)).encode())
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        assert os.read(reading, 1000) == repr((around.id, None)).encode()
+    os.close(reading)
+    os.close(writing)

@@ -8,7 +8,7 @@ import sys
 import threading
 
 import phasewatch
-from phasewatch import phase
+from phasewatch import _termination, phase
 from phasewatch.testing import PhaseLog
 
 RULE = "=" * 80
@@ -109,3 +109,35 @@ def test_a_run_in_another_thread_leaves_signals_alone(phaselog: PhaseLog) -> Non
     thread.start()
     thread.join()
     assert [event.name for event in phaselog.events] == ["r", "A", "A", "r"]
+
+
+def test_a_run_that_another_thread_leaves_ends_without_an_error(phaselog: PhaseLog) -> None:
+    errors: list[BaseException] = []
+    run = phasewatch.run("r")
+    run.__enter__()
+
+    def leave() -> None:
+        try:
+            run.__exit__(None, None, None)
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=leave)
+    thread.start()
+    thread.join()
+    _termination.unwatch()  # what only this thread may do
+    assert errors == []
+    assert [event.type for event in phaselog.events] == ["start", "end"]
+
+
+def test_the_process_dies_of_the_signal_though_the_run_is_open_in_a_context_of_its_own() -> None:
+    program = f"""
+import contextvars, os, signal
+import phasewatch
+contextvars.copy_context().run(phasewatch.run("r").__enter__)
+{KILL}
+print("survived")
+"""
+    code, out, err = ended(program)
+    assert (code, err) == (-signal.SIGTERM, "")
+    assert "survived" not in out

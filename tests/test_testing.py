@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
+
 import pytest
 
 import phasewatch
@@ -44,6 +48,28 @@ def test_recording_puts_everything_back_as_it_was() -> None:
     assert current() is None
 
 
+def test_a_thread_inside_a_recording_does_not_hang_under_a_run_around_it() -> None:
+    def work() -> None:
+        with phase("WORKER"):
+            pass
+
+    outside = MemorySink()
+    with phasewatch.run("r", sinks=[outside]), recorded() as log:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert [event.name for event in log.events] == ["WORKER", "WORKER"]
+    assert [event.name for event in outside.events] == ["r", "r"]
+
+
+def test_the_text_of_a_recording_has_no_colours_whatever_is_forced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with recorded() as log, phase("A"):
+        pass
+    assert "PHASE: A" in log.text
+    assert "\x1b" not in log.text
+
+
 def test_phases_are_recorded_though_phasewatch_is_switched_off() -> None:
     with recorded() as outside:
         phasewatch.configure(enabled=False)
@@ -69,3 +95,16 @@ def test_the_fixture_comes_with_the_package(pytester: pytest.Pytester) -> None:
         """
     )
     pytester.runpytest_subprocess("-p", "no:randomly").assert_outcomes(passed=1)
+
+
+def test_without_pytest_there_is_everything_but_the_fixture() -> None:
+    code = """
+import sys
+sys.modules["pytest"] = None
+from phasewatch import phase, testing
+with testing.recorded() as log, phase("A"):
+    pass
+assert len(log.events) == 2
+assert not hasattr(testing, "phaselog")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

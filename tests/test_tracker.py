@@ -51,6 +51,16 @@ def test_without_a_sink_no_event_is_built(mocker: Any) -> None:
     assert handle.done == 1
 
 
+def test_ctrl_c_before_a_phase_is_open_is_no_mistake_of_its_caller(
+    phaselog: PhaseLog, mocker: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    mocker.patch.object(phasewatch.Phase, "_place", side_effect=KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        phasewatch.Tracker().phase("A").__enter__()
+    assert current() is None
+    assert not caplog.records
+
+
 def test_without_a_sink_a_failure_is_known_all_the_same() -> None:
     with pytest.raises(ValueError, match="no"), Tracker().phase("A") as handle:
         raise ValueError("no")

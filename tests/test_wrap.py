@@ -191,6 +191,15 @@ def test_an_option_may_take_what_it_names_and_any_further_names(phaselog: PhaseL
     assert phaselog.events[0].phase.message == "disk {}"
 
 
+def test_an_option_may_have_parameters_that_are_given_by_position_only_and_others_of_its_own(phaselog: PhaseLog) -> None:
+    @phase("SAVE", message=lambda path, /: f"to {path}", total=lambda where, *, factor=2: factor * len(where))
+    def save(path: str, shards: int) -> None: ...
+
+    save("disk", 3)
+    info = phaselog.events[0].phase
+    assert (info.message, info.total) == ("to disk", 8)
+
+
 def test_an_option_that_raises_warns_and_the_call_goes_on(phaselog: PhaseLog) -> None:
     @phase("SAVE", step=lambda self: self.global_step, message="kept")
     def save(self: object) -> str:
@@ -267,6 +276,16 @@ def test_a_coroutines_phase_lasts_while_it_is_awaited_and_tasks_do_not_mix(phase
             return await asyncio.gather(*(fetch(n) for n in range(3)))
 
     assert asyncio.run(main()) == [("ALL", "FETCH", f"PART {n}") for n in range(3)]
+
+
+def test_the_phase_of_a_partial_of_a_coroutine_lasts_while_it_is_awaited(phaselog: PhaseLog) -> None:
+    async def fetch(seconds: float) -> float:
+        await asyncio.sleep(0)
+        phaselog.clock.advance(seconds)
+        return seconds
+
+    assert asyncio.run(phase("FETCH")(functools.partial(functools.partial(fetch), 3))()) == 3
+    assert last_end(phaselog).elapsed == 3
 
 
 def test_a_cancelled_coroutine_is_interrupted(phaselog: PhaseLog) -> None:
@@ -407,6 +426,25 @@ def test_an_asynchronous_generator_is_driven_like_a_plain_one(phaselog: PhaseLog
     asyncio.run(main())
     assert stream(phaselog) == ["start STREAM", "end STREAM"] * 2
     assert (last_end(phaselog).status, last_end(phaselog).elapsed) == ("completed", 1)
+
+
+def test_the_clean_up_of_an_asynchronous_generator_is_part_of_its_phase(phaselog: PhaseLog) -> None:
+    @phase("STREAM")
+    async def stream_items() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            with phase("CLEAN UP") as clean_up:
+                assert clean_up.path == ("STREAM", "CLEAN UP")
+
+    async def main() -> None:
+        items: Any = stream_items()
+        await items.__anext__()
+        await items.aclose()
+        assert current() is None
+
+    asyncio.run(main())
+    assert stream(phaselog) == ["start STREAM", "start CLEAN UP", "end CLEAN UP", "end STREAM"]
 
 
 def test_track_counts_asynchronous_iterables(phaselog: PhaseLog) -> None:

@@ -115,6 +115,39 @@ def test_no_line_ends_in_blanks_and_the_table_is_as_wide_as_its_text(a_run: Phas
     assert table[-1] == ""
 
 
+def test_in_a_notebook_too_the_table_is_text(a_run: PhaseLog, mocker: Any) -> None:
+    expected = a_run.text
+    mocker.patch("rich.console._is_jupyter", return_value=True)
+    assert a_run.text == expected
+
+
+def test_a_run_that_took_no_time_has_no_shares(phaselog: PhaseLog) -> None:
+    with phasewatch.run("r"), phase("A"):
+        pass
+    assert [line.split() for line in phaselog.text.splitlines()[-3:-1]] == [
+        ["A", "1", "0s", "--", "0s"],
+        ["The", "whole", "run", "1", "0s", "--"],
+    ]
+
+
+def test_a_run_inside_a_run_has_a_table_of_its_own(phaselog: PhaseLog) -> None:
+    with phasewatch.run("outer"), phase("A"), phasewatch.run("inner"), phase("B"):
+        pass
+    inner, outer = phaselog.text.split("Where the time went")[1:]
+    rows = [[line.split()[0] for line in table.split("\n\n")[0].splitlines()[1:]] for table in (inner, outer)]
+    assert rows == [["B", "The"], ["A", "The"]]
+
+
+def test_the_end_of_a_run_whose_start_was_missed_is_told_without_a_table(phaselog: PhaseLog) -> None:
+    with phasewatch.run("r"), phase("A"):
+        pass
+    out = io.StringIO()
+    sink = ConsoleSink(Console(file=out))
+    for event in phaselog.events[1:]:
+        sink.emit(event)
+    assert out.getvalue().endswith(f"{RULE}\n🏁 [META] ALL PHASES COMPLETE - Training Finished Successfully!\n{RULE}\n\n")
+
+
 def test_a_banner_is_one_write_and_flushed(a_run: PhaseLog) -> None:
     class Recorder(io.StringIO):
         def __init__(self) -> None:
@@ -144,6 +177,15 @@ def test_a_banner_is_one_system_call(a_run: PhaseLog, tmp_path: Any, mocker: Any
         mocker.stop(write)
     assert all(call.args[1].count(RULE.encode()) in (0, 2, 3) for call in write.mock_calls)
     assert (tmp_path / "log").read_text(encoding="utf-8") == "before" + a_run.text
+
+
+def test_what_the_system_takes_in_parts_is_written_whole(a_run: PhaseLog, tmp_path: Any, mocker: Any) -> None:
+    write = os.write
+    with open(tmp_path / "log", "w", encoding="utf-8") as file:
+        parts = mocker.patch("os.write", side_effect=lambda descriptor, data: write(descriptor, data[:50]))
+        written(a_run, Console(file=file))
+        mocker.stop(parts)
+    assert (tmp_path / "log").read_text(encoding="utf-8") == a_run.text
 
 
 def test_our_lines_and_those_of_others_come_in_order(tmp_path: Any) -> None:
@@ -360,6 +402,22 @@ def test_in_a_terminal_a_banner_is_one_write_too(a_run: PhaseLog) -> None:
     assert [line.split()[-4:] for line in table.splitlines()] == figures, "in a narrow window the names give way"
 
 
+def test_in_a_terminal_the_last_banner_and_the_table_are_one_write(a_run: PhaseLog) -> None:
+    class Minimal:
+        def __init__(self) -> None:
+            self.calls: list[str] = []
+
+        def write(self, text: str) -> None:
+            self.calls.append(text)
+
+        def flush(self) -> None: ...
+
+    file: Any = Minimal()  # without even an isatty()
+    written(a_run, Console(file=file, force_terminal=True, width=80, _environ={"TERM": "xterm"}))
+    assert "ALL PHASES COMPLETE" in file.calls[-1]
+    assert "Where the time went" in file.calls[-1]
+
+
 def test_in_a_terminal_a_banner_never_begins_inside_the_line_of_a_progress_bar() -> None:
     program = """
 import sys
@@ -373,6 +431,14 @@ with phase("INITIALIZATION"): pass
     assert " 50%|#####     | 2/4" + " " * 39 + "\r\x1b[0K" in text.replace("\x1b[0m", "")
     assert "\n\n\n" not in without_colour(text), "nor does it leave a blank line more"
     assert "\r" not in in_terminal(program, 40, {"TERM": "dumb"})
+
+
+def test_only_a_terminal_with_a_cursor_is_sent_to_the_start_of_a_line(a_run: PhaseLog) -> None:
+    dumb = in_terminal(PROGRAM, 80, {"TERM": "dumb"})
+    assert " " * 79 not in dumb
+    out = io.StringIO()
+    written(a_run, Console(file=out, force_terminal=True, width=80, _environ={"TERM": "xterm"}))
+    assert "\r" not in out.getvalue(), "no terminal, though its colours are wanted"
 
 
 def test_a_pipe_that_is_full_for_a_moment_loses_nothing(tmp_path: Any) -> None:
@@ -395,6 +461,33 @@ def test_a_pipe_that_is_full_for_a_moment_loses_nothing(tmp_path: Any) -> None:
     reader.join()
     os.close(reading)
     assert b"".join(got).count(b"INITIALIZATION") == 1500
+
+
+def test_a_pipe_that_stays_full_is_given_up(phaselog: PhaseLog, tmp_path: Any, mocker: Any) -> None:
+    with phase("A"):
+        pass
+    with open(tmp_path / "log", "w", encoding="utf-8") as file:
+        mocker.patch("os.write", side_effect=BlockingIOError)
+        mocker.patch("select.select", side_effect=[([], [], [])])
+        with pytest.raises(BlockingIOError):
+            ConsoleSink(Console(file=file)).emit(phaselog.events[0])
+
+
+def test_a_pipe_that_is_full_is_waited_for(a_run: PhaseLog, tmp_path: Any, mocker: Any) -> None:
+    write, full = os.write, [False]
+
+    def write_every_other_time(descriptor: int, data: bytes) -> int:
+        full[0] = not full[0]
+        if full[0]:
+            raise BlockingIOError
+        return write(descriptor, data)
+
+    with open(tmp_path / "log", "w", encoding="utf-8") as file:
+        mocker.patch("os.write", side_effect=write_every_other_time)
+        mocker.patch("select.select", side_effect=lambda reading, writing, errors, patience: ([], writing, []))
+        written(a_run, Console(file=file))
+        mocker.stopall()
+    assert (tmp_path / "log").read_text(encoding="utf-8") == a_run.text
 
 
 def test_a_forked_child_does_not_wait_for_a_thread_that_was_writing(tmp_path: Any) -> None:
@@ -474,7 +567,9 @@ def test_a_table_says_how_many_paths_it_leaves_out_if_there_are_any(phaselog: Ph
         for n in range(paths):
             with phase(f"P{n}"):
                 pass
-    assert [line for line in phaselog.text.splitlines() if line.startswith("...")] == more
+    lines = phaselog.text.splitlines()
+    assert len([line for line in lines if re.match(r"P\d+ +1 ", line)]) == 40
+    assert [line for line in lines if line.startswith("...")] == more
 
 
 def test_a_phase_that_is_still_open_when_the_run_ends_has_its_row(phaselog: PhaseLog) -> None:
