@@ -249,3 +249,11 @@ def test_the_time_of_an_item_that_was_told_of_is_that_of_the_telling() -> None:
             clock.advance(4)
             if number == 0:
                 assert handle.eta == 26, "three of 10 seconds, of which 4 are over"
+
+
+def test_a_loop_that_has_handed_out_nothing_has_nothing_in_work() -> None:
+    with Tracker().phase("A") as handle:
+        first, second = handle.track([1, 2]), handle.track([3])
+        next(first)
+        assert handle.done == 0
+        del first, second

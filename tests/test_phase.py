@@ -953,3 +953,12 @@ def test_the_example_of_the_design_works(phaselog: PhaseLog) -> None:
                 pass
     assert ends(phaselog)["VALIDATION"].done == 28
     assert phaselog.sink.closed
+
+
+def test_a_step_left_after_its_parent_has_ended_changes_nothing_of_it(phaselog: PhaseLog) -> None:
+    training = phase("TRAINING", total=5, every=1, unit="step").__enter__()
+    step = training.step().__enter__()
+    training.__exit__(None, None, None)
+    step.__exit__(None, None, None)
+    assert training.done == 0
+    assert [event.type for event in phaselog.events] == ["start", "start", "end", "end"]

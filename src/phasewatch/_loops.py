@@ -78,7 +78,11 @@ class Loops:
     def done(self) -> int:
         """Return how many of them are done: all but those in work, of which nobody has told yet."""
         handed = self.handed()
-        return handed if handed == self._told else handed - sum(loop.is_under_way() for loop in self._loops)
+        return (
+            handed
+            if handed == self._told
+            else handed - sum(loop.handed() > 0 and loop.is_under_way() for loop in self._loops)
+        )
 
     def tell(self) -> None:
         """Take the item in work for done: who works on it has told of it."""

@@ -802,7 +802,7 @@ class _Step(Phase):
     def _report_to(self, parent: Phase, tally: Tally) -> None:
         if parent is not self._of:
             super()._report_to(parent, tally)
-        elif self._ended == "completed" and not parent._is_tracking():
+        elif self._ended == "completed" and parent._is_open() and not parent._is_tracking():
             parent._count(tally, 1, self._stopped)
 
     def _again(self, name: str, spec: PhaseSpec) -> Phase:
