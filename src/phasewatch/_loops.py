@@ -23,7 +23,7 @@ _OWN_REFERENCES = 2  # to what is counted: the loop's attribute and the argument
 class Loop:
     """One iteration under way: how many items it has handed out, and whether somebody still iterates."""
 
-    __slots__ = ("_counter", "_handed", "_source", "items")
+    __slots__ = ("_counter", "_source", "items")
 
     def __init__(self, iterable: Iterable[Any]) -> None:
         self._source: Any = None

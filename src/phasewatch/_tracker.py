@@ -567,7 +567,7 @@ class Phase:
         if self._loops:
             now, done = self._tracker.now(), self.done
             tally.look(done, now)
-            if not self._stepped and done > max(tally.shown, tally.start):
+            if not self._stepped and done > tally.shown:
                 self._show(tally, now)
 
     def _show(self, tally: Tally, now: float) -> None:
@@ -796,7 +796,7 @@ class _Step(Phase):
             epoch=plan.epoch_of(number) if self._epoch is None and plan is not None else self._epoch,
             epochs=None if epochs is None else as_count(epochs),
             elapsed=max(0.0, self._started - of._started) if self._parent is of else 0.0,
-            eta=None if of.total is None else of._time_left(self._started, max(0, of.total - number + 1)),
+            eta=None if of.total is None else of._time_left(self._started, of.total - number + 1),
         )
 
     def _report_to(self, parent: Phase, tally: Tally) -> None:
