@@ -10,7 +10,7 @@ from ._annotations import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import ClassVar, Literal
+    from typing import Any, ClassVar, Literal
 
     Role = Literal["run", "phase", "step"]
     Status = Literal["pending", "running", "completed", "failed", "interrupted"]
@@ -63,12 +63,26 @@ class Position(_Record):
         self.eta = eta  # seconds until the parent ends, or None if nothing is known yet
 
 
+class Place(_Record):
+    """Where a phase runs: which machine, process and thread."""
+
+    __slots__ = ("host", "process", "rank", "thread")
+
+    def __init__(
+        self, *, host: str | None = None, process: int | None = None, rank: int | None = None, thread: str | None = None
+    ) -> None:
+        self.host = host
+        self.process = process  # its number on the host
+        self.rank = rank  # among the processes of a distributed job
+        self.thread = thread  # its name
+
+
 class PhaseInfo(_Record):
     """What is known of a phase when it begins, and does not change until it ends."""
 
     __slots__ = (
-        "attributes", "counters", "details", "emoji", "id", "message", "name", "parent", "path", "position", "role", "run",
-        "start", "step", "total", "unit",
+        "attributes", "counters", "details", "emoji", "id", "message", "name", "parent", "path", "place", "position", "role",
+        "run", "start", "step", "total", "unit",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +104,7 @@ class PhaseInfo(_Record):
         emoji: str | None = None,
         attributes: Mapping[str, object] | None = None,
         position: Position | None = None,
+        place: Place | None = None,
     ) -> None:
         self.name = name
         self.id = id  # unique among all processes
@@ -107,6 +122,7 @@ class PhaseInfo(_Record):
         self.emoji = emoji
         self.attributes: Mapping[str, object] = attributes or {}
         self.position = position  # of a step in its parent
+        self.place = place  # where it runs; None if that is not known, as from a text log
 
 
 class Event(_Record):
@@ -147,7 +163,7 @@ class PhaseStarted(Event):
     type = "start"
 
 
-class _Measured(Event):
+class Measured(Event):
     """An event that says how far its phase was."""
 
     __slots__ = ("counters", "done", "elapsed", "means", "total")
@@ -171,11 +187,10 @@ class _Measured(Event):
         self.means: Mapping[str, float] = means or {}  # weighted means of what `advance` was given
 
 
-class PhaseProgressed(_Measured):
-    """Units of a phase were done. Not one for each: as many as a person reads."""
+class UnderWay(Measured):
+    """An event that says how far its phase is, and when it will be done."""
 
     __slots__ = ("eta",)
-    type = "progress"
 
     def __init__(
         self,
@@ -193,6 +208,51 @@ class PhaseProgressed(_Measured):
         self.eta = eta  # seconds until the phase ends, None if unknown
 
 
+class PhaseProgressed(UnderWay):
+    """Units of a phase were done. Not one for each: as many as a person reads."""
+
+    __slots__ = ()
+    type = "progress"
+
+
+class Quiet(UnderWay):
+    """An event about a phase of which nothing was heard for some time."""
+
+    __slots__ = ("quiet",)
+
+    def __init__(self, phase: PhaseInfo, time: float, *, quiet: float, **measures: Any) -> None:
+        super().__init__(phase, time, **measures)
+        self.quiet = quiet  # seconds since the last sign of life: a unit, metrics, or a phase inside that began or ended
+
+
+class PhaseAlive(Quiet):
+    """A phase goes on, though it has said nothing for some time."""
+
+    __slots__ = ()
+    type = "alive"
+
+
+class PhaseStalled(Quiet):
+    """A phase takes far longer than its kind ever did."""
+
+    __slots__ = ("expected", "stack")
+    type = "stalled"
+
+    def __init__(
+        self, phase: PhaseInfo, time: float, *, expected: float | None, stack: str | None = None, **measures: Any
+    ) -> None:
+        super().__init__(phase, time, **measures)
+        self.expected = expected  # seconds that it usually takes, or was said to take
+        self.stack = stack  # of the thread that is in it, as a traceback shows it; from the second announcement on
+
+
+class PhaseResumed(Quiet):
+    """A phase that had stalled moves again; ``quiet`` is how long it did not."""
+
+    __slots__ = ()
+    type = "resumed"
+
+
 class MetricsLogged(Event):
     """Metrics of a phase were logged, under their full names."""
 
@@ -204,10 +264,10 @@ class MetricsLogged(Event):
         self.values = values
 
 
-class PhaseEnded(_Measured):
+class PhaseEnded(Measured):
     """A phase ended: it completed, failed or was interrupted."""
 
-    __slots__ = ("error", "innermost", "metrics", "origin", "status")
+    __slots__ = ("active", "error", "innermost", "metrics", "origin", "status")
     type = "end"
 
     def __init__(
@@ -225,6 +285,7 @@ class PhaseEnded(_Measured):
         error: tuple[str, str] | None = None,
         innermost: bool = False,
         origin: tuple[str, ...] | None = None,
+        active: float | None = None,
     ) -> None:
         super().__init__(phase, time, done=done, total=total, elapsed=elapsed, counters=counters, means=means)
         self.status: Status = status
@@ -232,6 +293,7 @@ class PhaseEnded(_Measured):
         self.error = error  # the exception's type and message
         self.innermost = innermost  # no phase inside this one ended with the same exception
         self.origin = origin  # the path of the innermost phase that did
+        self.active = active  # of a generator's phase: those seconds of `elapsed` that were spent inside its body
 
 
 class Sink(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .._annotations import TYPE_CHECKING
 from ..durations import format_average, format_duration
-from ..events import MetricsLogged, PhaseEnded, PhaseProgressed, PhaseStarted
+from ..events import PhaseAlive, PhaseEnded, PhaseProgressed, PhaseResumed, PhaseStalled, PhaseStarted
 from .catalog import kind_of
 from .plain import MARK, one_line
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Literal
 
-    from ..events import Event, PhaseInfo, Position
+    from ..events import Event, Measured, PhaseInfo, Position, UnderWay
 
     Tone = Literal["opened", "completed", "failed", "interrupted", "progress"]
     Line = tuple[Literal["rule", "title", "detail", "line"], str]
@@ -47,8 +47,13 @@ def blocks(event: Event) -> list[Block]:
         return [Block("progress", ("line", _progress(event)))]
     if isinstance(event, PhaseEnded):
         return [*_metrics(event.metrics), *_ending(event)]
-    assert isinstance(event, MetricsLogged)  # told when its phase ends
-    return []
+    if isinstance(event, PhaseAlive):
+        return [Block("progress", ("line", _alive(event)))]
+    if isinstance(event, PhaseStalled):
+        return [_stalled(event)]
+    if isinstance(event, PhaseResumed):
+        return [Block("progress", ("line", _resumed(event)))]
+    return []  # metrics are told when their phase ends
 
 
 def shown_name(name: str) -> str:
@@ -140,17 +145,50 @@ def _expected(phase: PhaseInfo) -> list[str]:
 
 
 def _progress(event: PhaseProgressed) -> str:
-    line = f"📊 {shown_name(event.name)} [{_count(event.done, event.total)}]"
-    if event.total is not None:
-        line += f" {percentage(event.done, event.total)}"
-    parts = [line]
+    parts = [f"📊 {shown_name(event.name)}{_progress_of(event)}"]
     parts += [f"{_capital(k)}: {_count(n, event.phase.counters.get(k))}" for k, n in event.counters.items()]
     short = short_names(event.means)
     parts += [f"Avg {_title_case(short[name])}: {mean:.3f}" for name, mean in event.means.items()]
-    parts.append(f"Elapsed: {format_duration(event.elapsed)}")
-    if event.total is not None:
-        parts.append(f"ETA: {format_duration(event.eta)}")
-    return " | ".join(parts)
+    return " | ".join([*parts, *_times(event)])
+
+
+def _alive(event: PhaseAlive) -> str:
+    """``💓 [META] ALIVE: TRAINING > VALIDATION [12/28] (42.9%) | Elapsed: 8.2m | ETA: 11.0m``."""
+    counts = event.total is not None or event.done
+    return " | ".join([f"💓 {MARK} ALIVE: {_path(event.path)}{_progress_of(event) if counts else ''}", *_times(event)])
+
+
+def _stalled(event: PhaseStalled) -> Block:
+    """Return the banner of a phase that does not move, with its stack below if that was taken."""
+    parts = [f"Quiet: {format_duration(event.quiet)}", f"Expected: {format_duration(event.expected)}"]
+    parts += [f"Elapsed: {format_duration(event.elapsed)}", *_position_of(event)]
+    banner = _banner("interrupted", f"⏳ {MARK} PHASE STALLED: {one_line(event.name)}", " | ".join(parts))
+    if not event.stack:
+        return banner
+    stack: list[Line] = [("line", f"    {one_line(line)}") for line in event.stack.splitlines()]
+    return Block(banner.tone, *banner.lines, *stack)
+
+
+def _resumed(event: PhaseResumed) -> str:
+    """``▶️ [META] PHASE RESUMED: VALIDATION | Quiet: 12.3m | Elapsed: 20.1m | Batch 13/28``."""
+    parts = [f"▶️ {MARK} PHASE RESUMED: {one_line(event.name)}", f"Quiet: {format_duration(event.quiet)}"]
+    return " | ".join([*parts, f"Elapsed: {format_duration(event.elapsed)}", *_position_of(event)])
+
+
+def _progress_of(event: Measured) -> str:
+    """`` [12/28] (42.9%)``; without a total, ``[12]``."""
+    if event.total is None:
+        return f" [{event.done}]"
+    return f" [{_count(event.done, event.total)}] {percentage(event.done, event.total)}"
+
+
+def _times(event: UnderWay) -> list[str]:
+    times = [f"Elapsed: {format_duration(event.elapsed)}"]
+    return times if event.total is None else [*times, f"ETA: {format_duration(event.eta)}"]
+
+
+def _path(path: Iterable[str]) -> str:
+    return PATH_SEPARATOR.join(one_line(name) for name in path)
 
 
 def _metrics(metrics: Mapping[str, float]) -> list[Block]:
@@ -184,7 +222,7 @@ def _run_ending(event: PhaseEnded) -> Block:
         message = f" - {one_line(phase.message)}" if phase.message else ""
         return _banner("completed", f"🏁 {MARK} ALL PHASES COMPLETE{message}")
     emoji, word = _ENDS[event.status]
-    where = PATH_SEPARATOR.join(one_line(name) for name in event.origin or (phase.name,))
+    where = _path(event.origin or (phase.name,))
     # Where a phase failed, its own banner has told the error.
     detail = " | ".join(_accident(event)) if event.innermost else ""
     return _banner(_tone(event), f"{emoji} {MARK} RUN {word} - in {where}", detail)
@@ -207,6 +245,8 @@ def _totals(event: PhaseEnded, totals: Iterable[str]) -> list[str]:
             parts.append(f"Total {plural(unit)} {total}: {event.done}")
         elif total == "time":
             parts.append(f"Total time: {format_duration(event.elapsed)}")
+            if event.active is not None:
+                parts.append(f"Active time: {format_duration(event.active)}")
         elif total == "average" and units > 0:
             parts.append(f"Avg time per {unit}: {format_average(event.elapsed / units)}")
     return parts
@@ -218,13 +258,17 @@ def _accident(event: PhaseEnded) -> list[str]:
     if event.error is not None:
         kind, message = event.error
         parts.append(": ".join(filter(None, (one_line(kind), one_line(message).strip()))))
-    parts.append(f"Elapsed: {format_duration(event.elapsed)}")
+    return [*parts, f"Elapsed: {format_duration(event.elapsed)}", *_position_of(event)]
+
+
+def _position_of(event: Measured) -> list[str]:
+    """``Batch 12/28``, or nothing for a phase that counts nothing."""
     position = event.phase.position
     if position is not None:
-        parts.append(f"{_capital(position.unit)} {_count(position.number, position.total)}")
-    elif event.total is not None or event.done:
-        parts.append(f"{_capital(event.phase.unit)} {_count(event.done, event.total)}")
-    return parts
+        return [f"{_capital(position.unit)} {_count(position.number, position.total)}"]
+    if event.total is not None or event.done:
+        return [f"{_capital(event.phase.unit)} {_count(event.done, event.total)}"]
+    return []
 
 
 def _count(done: float, total: float | None) -> str:
