@@ -15,12 +15,13 @@ ROOT = Path(phasewatch.__file__).parent
 # Modules of one floor may not import each other; those of one room (a folder) have floors of their own inside it.
 FLOORS = [
     {"_annotations"},
-    {"_report", "_environment", "_fault", "_forks", "_loops", "_tally", "_wrap", "events", "durations", "eta", "plan"},
-    {"_monitor", "_spec", "metalog", "totals"},
-    {"sinks"},
+    {"_report", "_environment", "_fault", "_forks", "_loops", "_wrap", "events", "durations", "eta", "plan", "stalls"},
+    {"_tally", "_vigil", "_carrier", "metalog", "totals"},
+    {"_process", "_monitor", "_spec", "sinks"},
     {"_dispatcher"},
     {"_tracker"},
-    {"_config", "_termination"},
+    {"_config"},
+    {"_termination", "_attach"},
     {"_phase", "_run"},
     {"testing"},
     {"__init__"},

@@ -16,11 +16,27 @@ from phasewatch.testing import FakeClock, MemorySink
 
 
 class Thing:
-    def __init__(self) -> None:
-        self.looks = 0
+    """Something that is looked at, inside another thing or none."""
 
-    def _look(self) -> None:
+    def __init__(self, around: Thing | None = None) -> None:
+        self.looks = 0
+        self.around = around
+        self.was_innermost = False
+
+    def _look(self, *, is_innermost: bool, by_hand: bool) -> None:
         self.looks += 1
+        self.was_innermost = is_innermost
+
+    def _enclosing(self) -> Thing | None:
+        return self.around
+
+
+def watch(monitor: Monitor, thing: Any) -> None:
+    monitor.open[id(thing)] = thing
+
+
+def unwatch(monitor: Monitor, thing: Any) -> None:
+    monitor.open.pop(id(thing))
 
 
 class Ticks:
@@ -49,22 +65,22 @@ def told(sink: MemorySink) -> list[int]:
 
 def test_what_is_watched_is_looked_at_until_it_is_not(monitor: Monitor) -> None:
     thing = Thing()
-    monitor.watch(thing)
-    monitor.watch(thing)
+    watch(monitor, thing)
+    watch(monitor, thing)
     monitor.look()
-    monitor.unwatch(thing)
+    unwatch(monitor, thing)
     monitor.look()
     assert thing.looks == 1
 
 
 def test_what_cannot_be_looked_at_is_reported_and_let_go(monitor: Monitor, caplog: pytest.LogCaptureFixture) -> None:
     class Broken(Thing):
-        def _look(self) -> None:
+        def _look(self, **_: bool) -> None:
             raise ValueError("a bug")
 
     thing = Thing()
-    monitor.watch(Broken())
-    monitor.watch(thing)
+    watch(monitor, Broken())
+    watch(monitor, thing)
     monitor.look()
     monitor.look()
     assert thing.looks == 2
@@ -73,52 +89,83 @@ def test_what_cannot_be_looked_at_is_reported_and_let_go(monitor: Monitor, caplo
 
 def test_a_phase_that_has_ended_is_watched_no_more(monitor: Monitor) -> None:
     with Tracker([MemorySink()]).phase("A", total=100) as handle:
-        handle.advance()
-        assert monitor._watched
-    assert not monitor._watched
-    monitor.watch(handle)  # as a thread does that advances it in the moment in which another ends it
+        assert monitor.open == {id(handle): handle}
+    assert not monitor.open
+    watch(monitor, handle)  # as a look does that began before the phase ended
     monitor.look()
-    assert not monitor._watched
+    assert handle._vigil is not None and handle._vigil.counted == 0
 
 
-def test_the_thread_ends_when_there_is_nothing_to_watch(monitor: Monitor) -> None:
+def test_what_has_nothing_open_inside_it_is_the_innermost(monitor: Monitor) -> None:
+    outer = Thing()
+    inner, beside = Thing(outer), Thing(outer)
+    for thing in (outer, inner, beside):
+        watch(monitor, thing)
+    monitor.look()
+    assert (outer.was_innermost, inner.was_innermost, beside.was_innermost) == (False, True, True)
+
+
+def test_the_thread_ends_when_there_has_been_nothing_to_look_at_for_a_while(monitor: Monitor) -> None:
     thing = Thing()
-    monitor.watch(thing)
+    watch(monitor, thing)
+    monitor.is_running = True
     work: Any = monitor._work
-    work(Ticks(3))
-    assert thing.looks == 3
-    monitor.unwatch(thing)
-    ticks = Ticks(10)
+    work(Ticks(30))
+    assert thing.looks == 30 and monitor.is_running
+    unwatch(monitor, thing)
+    ticks = Ticks(30)
     work(ticks)
-    assert ticks.ticks == 9, "at the first look"
+    assert 30 - ticks.ticks == 10, "the next phase often follows soon"
+    assert not monitor.is_running
 
 
-def test_a_thread_is_started_by_the_first_thing_and_stops_when_it_is_told() -> None:
+def test_the_thread_goes_on_for_what_is_opened_in_the_moment_in_which_it_would_end(monitor: Monitor) -> None:
+    class Opening(dict[int, Any]):
+        asked = 0
+
+        def __bool__(self) -> bool:
+            self.asked += 1
+            return self.asked > 10  # once the thread has said that it does not run
+
+    monitor.open = Opening()
+    work: Any = monitor._work
+    ticks = Ticks(15)
+    work(ticks)
+    assert monitor.is_running and ticks.ticks < 0
+
+
+def test_a_thread_is_started_once_and_stops_when_it_is_told() -> None:
     monitor = Monitor()
     before = set(threading.enumerate())
-    monitor.watch(Thing())
+    monitor.start()
+    monitor.start()
     (thread,) = set(threading.enumerate()) - before
     assert thread.daemon
     monitor.stop()
     assert not thread.is_alive()
 
 
-def test_there_is_one_thread_for_all_things_and_one_clean_up_for_all_threads(mocker: Any) -> None:
+def test_there_is_one_clean_up_for_all_threads(mocker: Any) -> None:
     registered = mocker.patch("atexit.register")
     started = mocker.patch("threading.Thread")
     monitor = Monitor()
-    things = [Thing(), Thing()]
-    for thing in things:
-        monitor.watch(thing)
-    assert started.call_count == 1
-    for thing in things:
-        monitor.unwatch(thing)
+    monitor.start()
     work: Any = monitor._work
-    work(Ticks(1))
-    monitor.stop()  # which has nothing to do
-    monitor.watch(things[0])
+    work(Ticks(20))
+    monitor.start()
     assert started.call_count == 2, "the first one has ended"
     registered.assert_called_once_with(monitor.stop)
+
+
+def test_a_thread_that_cannot_be_started_is_reported_and_the_program_goes_on(
+    mocker: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    mocker.patch("atexit.register")
+    mocker.patch("threading.Thread", side_effect=RuntimeError("can't start new thread"))
+    monitor = Monitor()
+    monitor.start()
+    monitor.start()
+    assert len(caplog.records) == 1
 
 
 def test_a_loop_on_the_systems_clock_tells_progress_when_it_is_looked_at(monitor: Monitor) -> None:
@@ -160,10 +207,10 @@ def test_a_look_dates_what_was_done_since_the_last_one_in_between() -> None:
 def test_an_eta_after_a_look_goes_by_when_the_units_were_done_and_not_by_when_somebody_asks(monitor: Monitor) -> None:
     clock = FakeClock()
     with Tracker(clock=clock).phase("A") as handle:  # nobody listens, so that the loop is left to itself
-        monitor.watch(handle)
+        watch(monitor, handle)
         for number in handle.track(range(4)):
             if number == 1:
-                monitor.look()
+                monitor.look(by_hand=True)
                 clock.advance(5)
                 assert handle.eta == 10, "three of 5 seconds, one of which is late already"
             clock.advance(10)
@@ -198,16 +245,6 @@ def test_steps_announce_themselves_and_are_not_looked_at(monitor: Monitor) -> No
                 monitor.look()
     assert told(sink) == []
     assert training.done == 3
-
-
-def test_a_phase_of_steps_needs_nobody_who_looks_after_it(monitor: Monitor) -> None:
-    with Tracker([MemorySink()]).phase("TRAINING", total=3, unit="step") as training:
-        with training.step():
-            pass
-        for _ in training.track([1, 2]):
-            with training.step():
-                assert not monitor._watched
-        assert training.done == 3
 
 
 def test_a_phase_that_nobody_hears_of_starts_no_thread() -> None:
@@ -246,12 +283,12 @@ with Tracker([MemorySink()]).phase("A", total=10**6) as a:
     for _ in range(50):
         child = os.fork()
         if not child:
-            assert _tracker._monitor._watched == {} and _tracker._monitor._thread is None
+            assert _tracker._monitor.open == {} and not _tracker._monitor.is_running
             with Tracker([MemorySink()]).phase("B", total=3) as b:
                 b.advance()
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
-    assert _tracker._monitor._watched
+    assert _tracker._monitor.open
 """
     subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", code], check=True)
 

@@ -644,7 +644,7 @@ def test_a_counter_may_be_named_n(phaselog: PhaseLog) -> None:
     with phase("A", counters={"n": None}) as handle:
         handle.advance(n=3)
     assert ends(phaselog)["A"].counters == {"n": 3}
-    assert not handle._warned
+    assert handle._extra is None
 
 
 @pytest.mark.parametrize("mapping", [5, [("a", 1, 2)], "text"])

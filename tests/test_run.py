@@ -213,15 +213,16 @@ def test_in_a_forked_child_a_run_is_the_parents_to_close_and_phases_go_where_its
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_in_a_forked_child_phases_hang_under_the_phase_that_was_current(phaselog: PhaseLog) -> None:
     reading, writing = os.pipe()
-    with phasewatch.run("r"), phase("A") as around:
+    with phasewatch.run("r") as run, phase("A") as around:
         child = os.fork()
         if child == 0:
             try:
-                with phase("CHILD"):
-                    os.write(writing, repr((phaselog.events[-1].parent, phaselog.events[-1].phase.run)).encode())
+                with phase("CHILD") as inside:
+                    event = phaselog.events[-1]
+                    os.write(writing, repr((event.parent, event.phase.run, event.path, inside.path)).encode())
             finally:
                 os._exit(0)
         os.waitpid(child, 0)
-        assert os.read(reading, 1000) == repr((around.id, None)).encode()
+        assert os.read(reading, 1000) == repr((around.id, run.id, ("A", "CHILD"), ("A", "CHILD"))).encode()
     os.close(reading)
     os.close(writing)

@@ -15,6 +15,7 @@ Writing: phase -> tracker -> dispatcher -> sinks. Imports go downward only:
 from __future__ import annotations
 
 from . import sinks
+from ._attach import attach, carrier
 from ._config import configure
 from ._phase import phase
 from ._report import PhasewatchWarning
@@ -54,6 +55,8 @@ __all__ = [
     "Sink",
     "Tracker",
     "TrainingPlan",
+    "attach",
+    "carrier",
     "configure",
     "current",
     "phase",

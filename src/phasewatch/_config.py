@@ -8,9 +8,11 @@ from ._annotations import TYPE_CHECKING
 from ._environment import flag
 from ._report import failure, shown, warn
 from ._tracker import Tracker
+from ._vigil import HEARTBEAT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Literal
 
     from ._tracker import Phase
     from .events import Event, Sink
@@ -24,6 +26,8 @@ class DefaultTracker(Tracker):
     def __init__(self) -> None:
         super().__init__()
         self.enabled = not flag("PHASEWATCH_DISABLE")
+        if "PHASEWATCH_HEARTBEAT" in os.environ and not flag("PHASEWATCH_HEARTBEAT"):
+            self.heartbeat = ()
         self.open_runs: list[Phase] = []
         self._has_sinks = False
         self.listening = True  # until it is known that there is nobody
@@ -39,6 +43,13 @@ class DefaultTracker(Tracker):
                 failure("the console could not be made; phases are told to nobody until sinks are configured")
         return super().sinks
 
+    def use_log(self, path: str) -> None:
+        """Record what happens in an event log too, unless there is one."""
+        if self.enabled and not any(type(sink).__name__ == "JsonlSink" for sink in self.sinks):
+            from .sinks.jsonl import JsonlSink  # here: it imports json, which an import of phasewatch must not
+
+            self.use(sinks=[*self.sinks, JsonlSink(path)])
+
     def emit(self, event: Event) -> None:
         """Hand an event to the sinks."""
         if self.sinks:
@@ -52,12 +63,19 @@ class DefaultTracker(Tracker):
             for run in reversed(self.open_runs):
                 if run._is_open():
                     return run, run._tracker
-            # They were opened before a fork, by the parent process: where it went, this one goes.
-            return None, self.open_runs[-1]._tracker
+            for run in reversed(self.open_runs):
+                if run.status == "running":  # opened before a fork, by the parent process: where it went, this one goes
+                    return None, run._tracker
         return None, self
 
     def use(
-        self, *, sinks: Iterable[Sink] | None = None, clock: Callable[[], float] | None = None, enabled: bool | None = None
+        self,
+        *,
+        sinks: Iterable[Sink] | None = None,
+        clock: Callable[[], float] | None = None,
+        enabled: bool | None = None,
+        heartbeat: Sequence[float] | None = None,
+        stalls: Literal["stack"] | bool | None = None,
     ) -> None:
         """Change what is given, and leave the rest."""
         if sinks is not None:
@@ -67,6 +85,12 @@ class DefaultTracker(Tracker):
             self._use_clock(clock)
         if enabled is not None:
             self.enabled = enabled
+        # Of runs that are open too, as it is with the sinks that they share.
+        for tracker in (self, *(run._tracker for run in self.open_runs if run._is_open())):
+            if heartbeat is not None:
+                tracker.heartbeat = heartbeat
+            if stalls is not None:
+                tracker.stalls = stalls
 
 
 def _console() -> list[Sink]:
@@ -85,7 +109,12 @@ default_tracker = DefaultTracker()
 
 
 def configure(
-    *, sinks: Iterable[Sink] | None = None, clock: Callable[[], float] | None = None, enabled: bool | None = None
+    *,
+    sinks: Iterable[Sink] | None = None,
+    clock: Callable[[], float] | None = None,
+    enabled: bool | None = None,
+    heartbeat: Iterable[float] | bool | None = None,
+    stalls: Literal["stack"] | bool | None = None,
 ) -> None:
     """Say where phases go from now on; what is left out stays as it is.
 
@@ -97,13 +126,47 @@ def configure(
             They stay open when a run ends.
         clock: monotonic seconds, with an optional ``wall()``.
         enabled: False makes every phase a no-op. What is decorated while that holds stays undecorated.
+        heartbeat: after how many seconds of silence a phase is said to be alive, and how many later again; the last
+            number repeats. True is ``(10, 30, 60)``, which holds without a call: after 10 s, after 30 s, and then
+            every minute. False is never. ``PHASEWATCH_HEARTBEAT=0`` switches it off too.
+        stalls: whether a phase that takes far longer than its kind ever did is announced; ``"stack"`` shows from the
+            first announcement on where its thread is, True (which holds without a call) from the second.
 
     Raises:
         TypeError: a sink without ``emit`` and ``close``, or a clock that cannot be called.
+        ValueError: a heartbeat or stalls that is none of these.
     """
     if enabled is not None and not isinstance(enabled, bool):
         raise TypeError(f"configure: enabled={shown(enabled)} must be True or False")
-    default_tracker.use(sinks=checked_sinks("configure", sinks), clock=checked_clock("configure", clock), enabled=enabled)
+    if stalls is not None and stalls != "stack" and not isinstance(stalls, bool):
+        raise ValueError(f"configure: stalls={shown(stalls)} must be True, False or 'stack'")
+    default_tracker.use(
+        sinks=checked_sinks("configure", sinks),
+        clock=checked_clock("configure", clock),
+        enabled=enabled,
+        heartbeat=None if heartbeat is None else checked_heartbeat(heartbeat),
+        stalls=stalls,
+    )
+
+
+def checked_heartbeat(heartbeat: Iterable[float] | bool) -> Sequence[float]:
+    """Return the seconds of silence that a heartbeat was given; raises ValueError for what is none."""
+    if isinstance(heartbeat, bool):
+        return HEARTBEAT if heartbeat else ()
+    try:
+        schedule = tuple(map(float, heartbeat))
+    except (TypeError, ValueError):
+        schedule = ()
+    if (
+        not schedule
+        or list(schedule[:-1]) != sorted(set(schedule[:-1]))
+        or not all(0 < seconds < float("inf") for seconds in schedule)
+    ):
+        raise ValueError(
+            f"configure: heartbeat={shown(heartbeat)} must be True, False or seconds such as (10, 30, 60): after 10 and 30 "
+            "seconds of silence, and then every 60"
+        )
+    return schedule
 
 
 def checked_sinks(caller: str, sinks: Iterable[Sink] | None) -> tuple[Sink, ...] | None:

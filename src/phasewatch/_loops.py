@@ -23,13 +23,15 @@ _OWN_REFERENCES = 2  # to what is counted: the loop's attribute and the argument
 class Loop:
     """One iteration under way: how many items it has handed out, and whether somebody still iterates."""
 
-    __slots__ = ("_counter", "_source", "items")
+    __slots__ = ("_counter", "_length", "_source", "items")
 
     def __init__(self, iterable: Iterable[Any]) -> None:
         self._source: Any = None
+        self._length = 0  # of a list, when the loop began
         # The exact types: a subclass may iterate as it likes.
         if type(iterable) in (list, tuple, range):
             self._source = iterable
+            self._length = len(self._source)
             self._counter: Any = iter(iterable)
             self.items: Iterator[Any] | None = self._counter
         else:
@@ -42,9 +44,10 @@ class Loop:
         if self._source is None:
             return sys.maxsize - operator.length_hint(self._counter)
         if type(self._source) is list:
-            # Its index is exact even while the list grows or shrinks; an exhausted iterator has let go of it.
+            # Its index is exact even while the list grows or shrinks. An exhausted iterator has let go of the list, which
+            # may have grown in the loop, or have been emptied after it.
             state = self._counter.__reduce__()
-            return state[2] if len(state) == 3 else len(self._source)
+            return state[2] if len(state) == 3 else max(self._length, len(self._source))
         return len(self._source) - operator.length_hint(self._counter)
 
     def is_under_way(self) -> bool:

@@ -1,6 +1,7 @@
-"""One daemon thread that looks after what is under way, so that nothing on a hot path has to look at a clock.
+"""One daemon thread that looks at the open phases once a second, so that nothing on a hot path has to look at a clock.
 
-It is started by the first thing that needs it, and ends when nothing does.
+It has the progress of loops told, says of phases that have long been quiet that they are alive, and of those that do not
+move that they have stalled. It is started by the first phase that is told to somebody, and ends when none is open.
 """
 
 from __future__ import annotations
@@ -13,51 +14,58 @@ if TYPE_CHECKING:
     import threading
 
     class Watched(Protocol):
-        """What is looked after."""
+        """What is looked at."""
 
-        def _look(self) -> None:
-            """Be looked at; called by the monitor's thread, which holds its lock."""
+        def _look(self, *, is_innermost: bool, by_hand: bool) -> None:
+            """Be looked at; the caller holds the monitor's lock."""
+
+        def _enclosing(self) -> object:
+            """Return what is around it."""
 
 
 INTERVAL = 1.0  # seconds between two looks
+_IDLE_LOOKS = 10  # that see nothing before the thread ends; the next phase often follows soon
 
 
 class Monitor:
-    """Looks at each thing that is watched, once a second."""
+    """Looks at every open phase, once a second."""
 
     def __init__(self) -> None:
         # Held while something is looked at: who takes it knows that nobody looks.
         self.lock = ForkSafeLock(order=0)
-        self._watched: dict[int, Watched] = {}
+        self.open: dict[int, Watched] = {}  # in the order in which they were opened
+        self.is_running = False
         self._thread: threading.Thread | None = None
         self._stop: threading.Event | None = None
 
     def reset(self) -> None:
-        """Forget everything: in the child of a fork, whose parent keeps the thread."""
-        self._watched = {}
+        """Forget everything: in the child of a fork, whose parent keeps the thread and the phases."""
+        self.open = {}
+        self.is_running = False
         self._thread = None
 
-    def watch(self, thing: Watched) -> None:
-        """Look at this once a second from now on."""
+    def look(self, *, by_hand: bool = False) -> None:
+        """Look at everything once, at what has a clock of its own only if that is asked for."""
         with self.lock:
-            self._watched[id(thing)] = thing
-            if self._thread is None:
-                self._start()
-
-    def unwatch(self, thing: Watched) -> None:
-        """Stop looking; when this returns, nobody is."""
-        with self.lock:
-            self._watched.pop(id(thing), None)
-
-    def look(self) -> None:
-        """Look at everything once."""
-        with self.lock:
-            for thing in list(self._watched.values()):
+            things = list(self.open.values())
+            enclosing = {id(thing._enclosing()) for thing in things}
+            for thing in things:
                 try:
-                    thing._look()
+                    thing._look(is_innermost=id(thing) not in enclosing, by_hand=by_hand)
                 except Exception:
-                    self._watched.pop(id(thing), None)
+                    self.open.pop(id(thing), None)
                     failure(f"{thing!r} could not be looked at; the program goes on, its progress is told less often")
+
+    def start(self) -> None:
+        """Start the thread, if it is not running."""
+        with self.lock:
+            if self.is_running:
+                return
+            self.is_running = True
+            try:
+                self._start()
+            except Exception:  # no more threads, or the interpreter is about to end
+                failure("the monitor could not be started; the program goes on, its progress is told less often")
 
     def stop(self) -> None:
         """End the thread, and wait a moment for it: the interpreter is about to end."""
@@ -76,9 +84,18 @@ class Monitor:
         self._thread.start()
 
     def _work(self, stop: threading.Event) -> None:
+        idle = 0
         while not stop.wait(INTERVAL):
-            with self.lock:
-                if not self._watched:
-                    self._thread = None
-                    return
+            idle = 0 if self.open else idle + 1
+            if idle >= _IDLE_LOOKS and self._may_end():
+                return
             self.look()
+
+    def _may_end(self) -> bool:
+        with self.lock:
+            # In this order: who opens a phase enters it first, and then looks whether the thread is running.
+            self.is_running = False
+            if not self.open:
+                return True
+            self.is_running = True
+            return False

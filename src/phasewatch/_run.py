@@ -11,7 +11,6 @@ from .plan import TrainingPlan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from types import TracebackType
     from typing import TypeVar
 
     from .events import Sink
@@ -42,30 +41,32 @@ class Run(Phase):
         return self._plan
 
     def __enter__(self: Self) -> Self:
-        super().__enter__()
         if self not in default_tracker.open_runs:
             default_tracker.open_runs.append(self)
             from . import _termination  # here: the module signal costs a third of what phasewatch does
 
             self._unwatch = _termination.unwatch if _termination.watch() else None
-        return self
+        return super().__enter__()
 
     def _place(self, outer: Phase | None) -> tuple[Phase | None, Tracker]:
         # A run inside a run is a record of its own.
-        sinks = default_tracker.sinks if self._sinks is None else self._sinks
-        return None, Tracker(sinks, default_tracker.clock if self._clock is None else self._clock)
+        tracker = Tracker(
+            default_tracker.sinks if self._sinks is None else self._sinks,
+            default_tracker.clock if self._clock is None else self._clock,
+        )
+        tracker.heartbeat, tracker.stalls = default_tracker.heartbeat, default_tracker.stalls
+        return None, tracker
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        super().__exit__(kind, error, traceback)
-        # Not in the child of a fork, whose parent process it is that has the run open.
-        if self in default_tracker.open_runs and self._is_closed():
-            default_tracker.open_runs.remove(self)
-            if self._unwatch is not None:
-                self._unwatch()
-            if self._sinks is not None:
-                self._tracker.close()
+    def _close(self, error: BaseException | None) -> None:
+        try:
+            super()._close(error)
+        finally:
+            if self in default_tracker.open_runs:
+                default_tracker.open_runs.remove(self)
+                if self._unwatch is not None:
+                    self._unwatch()
+                if self._sinks is not None:
+                    self._tracker.close()
 
     def _again(self, name: str, spec: PhaseSpec) -> Phase:
         return Run(name, spec, self._plan, self._sinks, self._clock)

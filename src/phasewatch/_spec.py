@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ._annotations import TYPE_CHECKING
 from ._report import shown, warn
-from ._tally import as_count
+from ._tally import as_count, as_number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 class PhaseSpec:
     """The options of a phase. What cannot be taken as it is costs a warning, never the caller's run."""
 
-    __slots__ = ("attributes", "counters", "details", "emoji", "every", "message", "start", "step", "total", "unit")
+    __slots__ = (
+        "attributes", "counters", "details", "emoji", "every", "expect", "message", "stall_after", "start", "step", "total",
+        "unit",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -32,6 +35,8 @@ class PhaseSpec:
         start: int = 0,
         emoji: str | None = None,
         every: int | None = None,
+        expect: float | None = None,
+        stall_after: float | None = None,
         attributes: Mapping[str, object] | None = None,
     ) -> None:
         self.total = total if callable(total) else count_or_warn(name, "total", total, least=0)
@@ -43,6 +48,8 @@ class PhaseSpec:
         self.start = count_or_warn(name, "start", start, least=0) or 0
         self.emoji = emoji
         self.every = count_or_warn(name, "every", every, least=1)
+        self.expect = _seconds_or_warn(name, "expect", expect)
+        self.stall_after = _seconds_or_warn(name, "stall_after", stall_after)
         self.attributes: Mapping[str, object] = attributes or {}
 
     @property
@@ -68,7 +75,7 @@ class PhaseSpec:
         return PhaseSpec(
             name, total=asked("total", self.total), unit=self.unit, counters=self.counters, details=self.details,
             message=asked("message", self.message), step=asked("step", self.step), start=self.start, emoji=self.emoji,
-            every=self.every, attributes=self.attributes,
+            every=self.every, expect=self.expect, stall_after=self.stall_after, attributes=self.attributes,
         )  # fmt: skip
 
 
@@ -82,6 +89,16 @@ def count_or_warn(name: str | None, option: str, value: object, *, least: int | 
         warn(f"phase {name!r}: {option}={shown(value)} is left out; it must be a whole number{bound}, or None")
         return None
     return count
+
+
+def _seconds_or_warn(name: str | None, option: str, value: object) -> float | None:
+    if value is None:
+        return None
+    seconds = as_number(value)
+    if seconds is None or not 0 < seconds < float("inf"):
+        warn(f"phase {name!r}: {option}={shown(value)} is left out; it must be a number of seconds above 0, or None")
+        return None
+    return seconds
 
 
 def _mapping(name: str | None, option: str, value: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -1,14 +1,20 @@
-"""Counts and means of one phase: pure arithmetic over what the phase was told."""
+"""Counts and means of one phase: what it was told, and when the next word of it is due."""
 
 from __future__ import annotations
 
 import operator
+import sys
 
 from ._annotations import TYPE_CHECKING
+from ._loops import Loops
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+    from typing import Any
 
+LINE_SECONDS = 1.0  # between two progress lines
+EACH = -1  # a count that every count reaches
+NEVER = sys.maxsize  # one that none does
 _INFINITY = float("inf")
 
 
@@ -77,17 +83,23 @@ class Metric:
 
 
 class Tally:
-    """What a phase was told beyond its count: figures that came with it, and when it was last looked at."""
+    """What a phase was told: its count, the figures that came with it, and when they were last looked at."""
 
     __slots__ = (
-        "aside", "aside_counted", "counted", "counted_at", "counters", "logged", "means", "shown", "shown_at", "start",
-        "looked", "looked_at", "total_is_inferred",
-        "total",
+        "aside", "aside_counted", "counted", "counted_at", "counters", "done", "every", "in_work", "logged", "looked",
+        "looked_at", "loops", "means", "shown", "shown_at", "start", "stepped", "stop", "total", "total_is_inferred",
+        "words",
     )  # fmt: skip
 
-    def __init__(self, start: int, total: int | None, counters: Iterable[str], now: float) -> None:
+    def __init__(self, start: int, total: int | None, counters: Iterable[str], now: float, every: int | None = None) -> None:
         self.start = start
         self.total = total
+        self.every = every  # units between two progress lines, if somebody said
+        self.done = start  # units, without those of loops under way
+        self.stop = EACH  # the count from which on advance() has more to do than to count
+        self.loops: Loops | None = None  # that count by themselves
+        self.in_work = 0  # items of loops that are counted one by one
+        self.stepped = False  # whether the units are phases of their own
         self.counters: dict[str, float] = dict.fromkeys(counters, 0)
         self.means: dict[str, Metric] = {}
         self.logged: dict[str, Metric] = {}
@@ -96,10 +108,70 @@ class Tally:
         self.aside = 0.0  # seconds of phases inside this one that are no units of it
         self.aside_counted = 0.0  # those up to counted_at
         self.total_is_inferred = False  # from the length of what is tracked
+        self.words = 0  # how often it was told of figures
         self.looked = start  # units at the last look
         self.looked_at = now
         self.shown = start  # what the last progress event said
         self.shown_at: float | None = None
+
+    # The count.
+
+    def position(self) -> int:
+        """Return the units done, those of loops under way included, without the items in work."""
+        return self.done if self.loops is None else self.done + self.loops.done()
+
+    def begin_loop(self, iterable: Iterable[Any]) -> Iterator[Any]:
+        """Return what to iterate over; it is asked how far it is."""
+        if self.loops is None:
+            self.loops = Loops()
+        self.done += self.loops.take_finished()
+        self.stop = EACH
+        return self.loops.begin(iterable)
+
+    def infer_total(self, iterable: Any) -> None:
+        """Take the length of what is tracked for the total: of one epoch after another, all so far."""
+        try:
+            # Of loops inside one another, the items of all are counted, and nobody knows how many there will be.
+            self.total = None if self.is_tracking() else self.position() + len(iterable)
+        except Exception:  # a generator, or a loader of unknown length
+            self.total = None
+        self.total_is_inferred = True
+
+    def is_tracking(self) -> bool:
+        """Whether loops are under way, which count by themselves."""
+        if self.loops is not None:
+            self.done += self.loops.take_finished()
+        return bool(self.loops or self.in_work)
+
+    def end_loops(self) -> int:
+        """Forget the loops under way; return how many items they handed out that are not counted."""
+        handed = self.in_work + (0 if self.loops is None else self.loops.handed())
+        self.loops, self.in_work, self.stop = None, 0, EACH
+        return handed
+
+    def is_due(self, before: int, done: int, now: float) -> bool:
+        """Whether progress is to be told, now that ``done`` units are done where ``before`` were."""
+        every, total = self.every, self.total
+        if every is not None:
+            return done // every > before // every
+        if self.stepped:  # each step has announced itself
+            return False
+        if self.shown_at is None or (total is not None and before < total <= done):
+            return True
+        return now - self.shown_at >= LINE_SECONDS
+
+    def next_stop(self) -> int:
+        """Return the count from which on there is more to do than to count, whoever listens."""
+        done, total = self.done, self.total
+        if total is None or done > total:
+            return NEVER
+        return total if done < total else total + 1
+
+    def next_line(self) -> int:
+        """Return the count at which the next progress line is due, if it is due at certain counts."""
+        return NEVER if self.every is None else (self.done // self.every + 1) * self.every
+
+    # When it was counted.
 
     def note(self, done: int, now: float) -> None:
         """Note when so many units were done: now, as far as anybody looked, if there are more than before."""
@@ -113,12 +185,15 @@ class Tally:
             self.note(done, now - (now - self.looked_at) / (2 * more))
         self.looked, self.looked_at = done, now
 
+    # Figures.
+
     def add(self, values: dict[str, object], n: int, weight: object) -> list[str]:
         """Add values that came with ``n`` units: declared counters add up, the rest are means.
 
         The weight of a mean is ``weight``, else the first declared counter among the values, else ``n``.
         Returns the names of what was no number, or a weight that was none.
         """
+        self.words += 1
         refused: list[str] = []
         covers: float | None = None
         if weight is not None:
@@ -149,6 +224,7 @@ class Tally:
 
     def log(self, values: dict[str, object]) -> tuple[dict[str, float], list[str]]:
         """Take logged metrics; returns those that were numbers, and the names of those that were not."""
+        self.words += 1
         taken: dict[str, float] = {}
         refused = []
         for name, value in values.items():

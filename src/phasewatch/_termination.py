@@ -10,7 +10,8 @@ import os
 import signal
 
 from ._annotations import TYPE_CHECKING
-from ._tracker import current
+from ._config import default_tracker
+from ._tracker import end_all
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -21,14 +22,12 @@ class SIGTERM(BaseException):  # its name is what the banner of an interrupted p
 
 
 def _end(signum: int, frame: FrameType | None) -> None:
-    error = SIGTERM()
-    phase = current()
-    while phase is not None:
-        phase._depth = 0
-        phase.__exit__(SIGTERM, error, None)
-        phase = current()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os.kill(os.getpid(), signal.SIGTERM)
+    try:
+        end_all(SIGTERM())
+        default_tracker.close()  # who still holds something back: nothing else of the program will run
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def watch() -> bool:

@@ -8,28 +8,39 @@ Entering, leaving and `advance` are hot paths: what most calls do stands in them
 
 from __future__ import annotations
 
-import itertools
-import os
 import time
+from _thread import get_ident
 from contextvars import ContextVar
 
-from . import _forks, _wrap
+from . import _process, _wrap
 from ._annotations import TYPE_CHECKING, overload
 from ._dispatcher import Dispatcher
 from ._fault import Fault, path_of, told
-from ._loops import Loops
 from ._monitor import Monitor
+from ._process import COMPLETED, ENDED, FAILED, INTERRUPTED, PENDING, State
 from ._report import failure, shown, warn
 from ._spec import PLAIN, PhaseSpec, as_text, count_or_warn, make_spec
-from ._tally import Tally, as_count
+from ._tally import EACH, Tally, as_count
+from ._vigil import HEARTBEAT, Kinds, Vigil, limit
 from .eta import time_left
-from .events import MetricsLogged, PhaseEnded, PhaseInfo, PhaseProgressed, PhaseStarted, Position
+from .events import (
+    MetricsLogged,
+    PhaseAlive,
+    PhaseEnded,
+    PhaseInfo,
+    PhaseProgressed,
+    PhaseResumed,
+    PhaseStalled,
+    PhaseStarted,
+    Position,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
-    from typing import Any, ClassVar, TypeVar
+    from typing import Any, ClassVar, Literal, TypeVar
 
+    from ._process import Process
     from ._tally import Metric
     from .events import Event, Role, Sink, Status
     from .plan import TrainingPlan
@@ -38,53 +49,80 @@ if TYPE_CHECKING:
     Item = TypeVar("Item")
     Self = TypeVar("Self", bound="Phase")
 
-_LINE_SECONDS = 1.0  # between two progress lines
 _NUMBERS = "ints, floats and scalars of numpy or torch"
 _MOST_FAULTS = 16  # that a phase remembers of those inside it
-_EACH = -1  # a count that every count reaches
-_NEVER = float("inf")
+_STACK_FROM = 2  # the announcement of a stall from which on the stack is shown
 
 _current: ContextVar[Phase | None] = ContextVar("phasewatch_current", default=None)
-
-
-class _Process:
-    """The identity of this process: after a fork, the child has another."""
-
-    def __init__(self, forked_from: str | None = None) -> None:
-        # From the system and not from `random`, whose state belongs to the program.
-        self.token = os.urandom(4).hex()
-        self.forked_from = forked_from  # the id of the phase that was current where the process was forked
-
-
-PENDING, _CLOSED = _Process(), _Process()  # no processes at all: where others have that in which they are open
-_process: _Process | None = None
-_numbers = itertools.count(1)
 _monitor = Monitor()
 
 
-def _this_process() -> _Process:
-    """Return the identity of this process; the first call prepares for forks, which an import must not."""
-    global _process
-    if _process is None:
-        _process = _Process()
-        _forks.prepare(_after_fork)
-    return _process
+def _this_process() -> Process:
+    return _process.this_process(_after_fork)
 
 
-def _after_fork() -> None:
-    global _process
-    phase = current()  # still by the parent's identity
-    _process = _Process(forked_from=phase.id if phase is not None else None)
+def _after_fork() -> PhaseInfo | None:
     _monitor.reset()
-    _current.set(None)
+    phase = _innermost()  # still by the parent's identity
+    return phase._describe() if phase is not None else None
 
 
 def current() -> Phase | None:
     """Return the innermost open phase of this thread or task, or None."""
+    phase = _innermost()
+    return None if phase is None or phase._live is ELSEWHERE else phase
+
+
+def _innermost() -> Phase | None:
+    """Return the innermost open phase, or what stands for one of another process."""
     phase = _current.get()
-    while phase is not None and not phase._is_open():
-        phase = phase._parent
+    while phase is not None and phase._live is not _process.process and phase._live is not ELSEWHERE:
+        phase = phase._outer
     return phase
+
+
+ELSEWHERE = State("running")  # where phases of another process are open
+
+
+def innermost_info(otherwise: Phase | None) -> PhaseInfo | None:
+    """Return what new phases of this thread or task hang under, in whichever process that is open."""
+    phase = _innermost() or otherwise
+    return phase._describe() if phase is not None else _this_process().origin
+
+
+def hang_process_under(origin: PhaseInfo | None, *, instead_of: PhaseInfo | None = None) -> PhaseInfo | None:
+    """Hang what hangs under nothing else under a phase of another process; return what it was under before.
+
+    Nothing is done if that is not what it was expected to be.
+    """
+    process = _this_process()
+    before = process.origin
+    if instead_of is None or instead_of is before:
+        process.origin = origin
+    return before
+
+
+def end_all(error: BaseException) -> None:
+    """End every open phase that is told to somebody, of all threads and tasks, the last one first."""
+    for phase in reversed(list(_monitor.open.values())):
+        if isinstance(phase, Phase) and phase._is_open():
+            phase._close(error)
+
+
+class nothing_current:  # noqa: N801  # a context manager that is used as a statement
+    """A block in which no phase is current, whatever is open around it."""
+
+    def __enter__(self) -> None:
+        self._before = _current.get()
+        _current.set(None)
+
+    def __exit__(self, *error: object) -> None:
+        _current.set(self._before)
+
+
+def look() -> None:
+    """Look at every open phase as the monitor does once a second, at those on an injected clock too."""
+    _monitor.look(by_hand=True)
 
 
 class Tracker:
@@ -105,6 +143,9 @@ class Tracker:
     def __init__(self, sinks: Iterable[Sink] = (), clock: Callable[[], float] | None = None) -> None:
         self._use_sinks(sinks)
         self._use_clock(clock)
+        self.heartbeat: Sequence[float] = HEARTBEAT
+        self.stalls: Literal["stack"] | bool = True  # whether they are told, and with the stack from the first time on
+        self.kinds = Kinds()
 
     def _use_sinks(self, sinks: Iterable[Sink]) -> None:
         self._dispatcher = Dispatcher(sinks)
@@ -172,8 +213,8 @@ class Phase:
     """
 
     __slots__ = (
-        "_depth", "_done", "_ended", "_faults", "_home", "_id", "_in_work", "_info", "_live", "_loops",
-        "_outer", "_parent", "_spec", "_started", "_stepped", "_stop", "_stopped", "_tally", "_tracker", "_warned", "name",
+        "_extra", "_faults", "_home", "_info", "_live", "_outer", "_parent", "_spec", "_started", "_stopped", "_tally",
+        "_thread", "_tracker", "_vigil", "name",
     )  # fmt: skip
 
     role: ClassVar[Role] = "phase"
@@ -184,39 +225,25 @@ class Phase:
         _home: Tracker
         _tracker: Tracker
         _spec: PhaseSpec
-        _live: _Process  # that in which it is open, or one of PENDING and _CLOSED
+        _live: State  # the process in which it is open, or what it is otherwise
         _tally: Tally | None  # what it was told, and what it was promised
+        _extra: Extra | None
+        _faults: tuple[Fault, ...]  # of phases inside this one
+        _info: PhaseInfo | None
+        _vigil: Vigil | None  # the monitor's, once it has looked
         _parent: Phase | None
         _outer: Phase | None  # what was current before
         _started: float
         _stopped: float
-        _depth: int  # of entries while it was open already
-        _done: int  # units, without those of loops under way
-        _ended: Status  # how, once it is closed
-        _faults: tuple[Fault, ...]  # of phases inside this one
-        _id: str | None
-        _in_work: int  # items of loops that are counted one by one
-        _info: PhaseInfo | None
-        _loops: Loops | None
-        _stepped: bool
-        _stop: float  # the count from which on advance() has more to do than to count
-        _warned: set[str] | None
+        _thread: int  # that entered it, if anybody listens
 
     def __init__(self, home: Tracker, name: str, spec: PhaseSpec = PLAIN) -> None:
         self._home = home
         self.name = name
         self._spec = spec
         self._live = PENDING
-        self._tally = None
-        self._depth = 0
-        self._parent = self._info = self._id = self._warned = None
-        self._loops = None
         self._faults = ()
-        self._started = 0.0
-        self._ended = "completed"
-        self._done = self._in_work = 0
-        self._stop = _EACH
-        self._stepped = False
+        self._parent = self._tally = self._extra = self._info = self._vigil = None
 
     # What a person reads.
 
@@ -228,32 +255,22 @@ class Phase:
     @property
     def status(self) -> Status:
         """``pending``, ``running``, ``completed``, ``failed`` or ``interrupted``."""
-        return "pending" if self._live is PENDING else self._ended if self._live is _CLOSED else "running"
+        return self._live.status
 
     @property
     def path(self) -> tuple[str, ...]:
         """The names from below the run down to this phase."""
-        names = []
-        phase: Phase | None = self
-        while phase is not None and phase.role != "run":
-            names.append(phase.name)
-            phase = phase._parent
-        return tuple(reversed(names))
+        return (self.name,) if self._live is PENDING else self._describe().path
 
     @property
     def id(self) -> str | None:
         """The id under which the events know this phase, unique among all processes; None before it is entered."""
-        if self._id is None and self._live is not PENDING:
-            process = _this_process() if self._live is _CLOSED else self._live
-            self._id = f"{process.token}.{next(_numbers):x}"
-        return self._id
+        return None if self._live is PENDING else self._describe().id
 
     @property
     def done(self) -> int:
         """Units done, those before the start included. An item that a loop of `track` works on is not done yet."""
-        if self._live is PENDING:
-            return self._spec.start
-        return self._done if self._loops is None else self._done + self._loops.done()
+        return self._spec.start if self._tally is None else self._tally.position()
 
     @property
     def total(self) -> int | None:
@@ -267,14 +284,14 @@ class Phase:
         """Seconds since the phase was entered; once it has ended, how long it took."""
         if self._live is PENDING:
             return 0.0
-        return max(0.0, (self._stopped if self._live is _CLOSED else self._tracker.now()) - self._started)
+        return max(0.0, (self._stopped if self._live in ENDED else self._tracker.now()) - self._started)
 
     @property
     def eta(self) -> float | None:
         """Seconds until the phase ends; None while nothing is known of it, 0 when it has ended."""
         if self._live is PENDING:
             return None
-        return 0.0 if self._live is _CLOSED else self._time_left(self._tracker.now())
+        return 0.0 if self._live in ENDED else self._time_left(self._tracker.now())
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
@@ -290,17 +307,18 @@ class Phase:
         if self._live is not PENDING and self._was_entered():
             return self
         try:
-            process = _process
+            process = _process.process
             if process is None:
                 process = _this_process()
-            outer = _current.get()
-            if outer is not None and outer._live is not process:
-                outer = current()
-            if outer is not None and self._home.joins and not self._finds_its_place:
-                self._parent = outer
-                tracker = outer._tracker
+            outer = around = _current.get()
+            if around is not None and around._live is not process:
+                outer = _innermost()
+                around = outer if outer is not None and outer._live is process else None
+            if around is not None and self._home.joins and not self._finds_its_place:
+                self._parent = around
+                tracker = around._tracker
             else:
-                self._parent, tracker = self._place(outer)
+                self._parent, tracker = self._place(around)
             self._outer = outer
             self._tracker = tracker
             self._live = process
@@ -309,11 +327,11 @@ class Phase:
             if self._spec is not PLAIN:
                 self._prepare()
             if tracker.listening:
-                tracker.emit(PhaseStarted(self._describe(), tracker.wall()))
+                self._open(tracker)
         except Exception:
             failure(f"phase {self.name!r} could not be opened; the program goes on without it")
         except BaseException as error:  # Ctrl-C in a sink: Python will not call __exit__, so the stack is put right here
-            if self._live is _process:
+            if self._is_open():
                 self.__exit__(type(error), error, error.__traceback__)
             raise
         return self
@@ -321,15 +339,30 @@ class Phase:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._live is not _process or self._depth:
-            self._leave_again()
-            return
+        if self._live is not _process.process or self._extra is not None:
+            if self._leave_otherwise():
+                return
+        elif _current.get() is not self:
+            self._leave_out_of_order()
+        self._close(error)
+
+    def _open(self, tracker: Tracker) -> None:
+        """Tell that the phase began, and have it looked after."""
+        self._thread = get_ident()
+        _monitor.open[id(self)] = self
+        if not _monitor.is_running and tracker.clock is None:
+            _monitor.start()
+        parent = self._parent
+        if parent is not None and parent._vigil is not None:
+            parent._vigil.child_at = self._started
+        tracker.emit(PhaseStarted(self._describe(), tracker.wall()))
+
+    def _close(self, error: BaseException | None) -> None:
         try:
             tracker = self._tracker
             self._stopped = tracker.now()
-            # The stack first: it is right whatever fails below. Where another phase is current, it stays: this one may
-            # be closed by another task, or before one that was opened later.
-            self._live = _CLOSED
+            # The stack first: it is right whatever fails below.
+            self._live = COMPLETED
             if _current.get() is self:
                 _current.set(self._outer)
             if error is not None or self._tally is not None or tracker.listening:
@@ -341,26 +374,40 @@ class Phase:
             failure(f"phase {self.name!r} could not be closed; the program goes on")
 
     def _is_open(self) -> bool:
-        return self._live is _process
+        return self._live is _process.process
 
     def _is_closed(self) -> bool:
-        return self._live is _CLOSED
+        return self._live in ENDED
 
     def _was_entered(self) -> bool:
         """Take the entering of a phase that was entered before; return whether it is open still."""
         if self._is_open():
-            self._depth += 1
+            self._more().depth += 1
             self._warn("open", "is entered while it is open; make a new one with phase(...) for each block")
             return True
         Phase.__init__(self, self._home, self.name, self._spec)
         return False
 
-    def _leave_again(self) -> None:
-        """Take the leaving of a phase that was entered twice, or is not open."""
-        if self._depth:
-            self._depth -= 1
-        elif self._live is PENDING or self._live is _CLOSED:  # else it was opened before a fork: the parent's to close
-            self._warn("closed", f"is left, but it is {self.status}; leave it once, after entering it")
+    def _leave_otherwise(self) -> bool:
+        """Take the leaving of a phase that is not open, or is no plain one; return whether it stays as it is."""
+        if not self._is_open():
+            if self._live is PENDING or self._is_closed():  # else it was opened before a fork: the parent's to close
+                self._warn("closed", f"is left, but it is {self.status}; leave it once, after entering it")
+            return True
+        extra = self._more()
+        if extra.depth:
+            extra.depth -= 1
+            return True
+        if _current.get() is not self:
+            self._leave_out_of_order()
+        return False
+
+    def _leave_out_of_order(self) -> None:
+        """Warn that the phase is not the innermost one where it is left; those that are open stay so, and stay current."""
+        inner = current()
+        if inner is not self:  # else what was inside it has ended elsewhere
+            trouble = "in another thread or task" if inner is None else f"while {inner.name!r} is the innermost"
+            self._warn("order", f"is left {trouble}; leave phases where they were entered, in the reverse order")
 
     def _place(self, outer: Phase | None) -> tuple[Phase | None, Tracker]:
         """Return the parent and the tracker, given the innermost open phase."""
@@ -376,13 +423,14 @@ class Phase:
 
     def _describe(self) -> PhaseInfo:
         if self._info is None:
-            spec, own_id = self._spec, self.id
-            assert own_id is not None
-            around = self._parent._describe() if self._parent is not None else None
+            spec = self._spec
+            process = self._live if isinstance(self._live, _process.Process) else _this_process()
+            around = self._around(process)
+            own_id = process.new_id()
             self._info = PhaseInfo(
                 self.name,
                 id=own_id,
-                parent=around.id if around is not None else _this_process().forked_from,
+                parent=around.id if around is not None else None,
                 run=own_id if self.role == "run" else around.run if around is not None else None,
                 path=() if self.role == "run" else (*(around.path if around is not None else ()), self.name),
                 role=self.role,
@@ -399,22 +447,28 @@ class Phase:
             )
         return self._info
 
+    def _around(self, process: Process) -> PhaseInfo | None:
+        """Return what the phase hangs under, which may be open in another process."""
+        if self._parent is not None:
+            return self._parent._describe()
+        outer = self._outer
+        return outer._info if outer is not None and outer._live is ELSEWHERE else process.origin
+
     def _position(self) -> Position | None:
         return None
 
     def _conclude(self, error: BaseException | None) -> None:
         """Tell how the phase ended: to its parent, and to who listens."""
-        tracker, tally, now = self._tracker, self._tally, self._stopped
+        tracker, tally, now, parent = self._tracker, self._tally, self._stopped, self._parent
         if isinstance(error, Exception):
-            self._ended = "failed"
+            self._live = FAILED
         elif error is not None and not isinstance(error, GeneratorExit):  # that is a `break` in whoever reads from us
-            self._ended = "interrupted"
-        completed = self._ended == "completed"
+            self._live = INTERRUPTED
+        completed = self._live is COMPLETED
+        if tracker.listening:
+            self._leave_monitor(completed, now)
         if tally is not None:
-            self._stop = _EACH
-            _monitor.unwatch(self)
-            handed = self._in_work + (0 if self._loops is None else self._loops.handed())
-            self._loops, self._in_work = None, 0
+            handed = tally.end_loops()
             if handed:
                 self._count(tally, handed, now, shown=False)  # of loops that were left, by `break` or by an exception
             if tracker.listening and completed:
@@ -424,17 +478,17 @@ class Phase:
             assert error is not None
             told_before = path_of(error, self._faults)
             innermost, origin = told_before is None, told_before or self.path
-            if self._parent is not None:
+            if parent is not None:
                 # Several children may fail before one of their exceptions comes by.
-                self._parent._faults = (*self._parent._faults[-_MOST_FAULTS:], Fault(error, origin))
+                parent._faults = (*parent._faults[-_MOST_FAULTS:], Fault(error, origin))
             self._faults = ()
         if tracker.listening:
             tracker.emit(
                 PhaseEnded(
                     self._describe(),
                     tracker.wall(),
-                    status=self._ended,
-                    done=self._done,
+                    status=self._live.status,
+                    done=self._spec.start if tally is None else tally.done,
                     total=tally.total if tally else None,
                     elapsed=max(0.0, now - self._started),
                     counters=dict(tally.counters) if tally else None,
@@ -443,25 +497,153 @@ class Phase:
                     error=None if completed or error is None else told(error),
                     innermost=innermost,
                     origin=origin,
+                    active=None if self._extra is None else self._extra.active_until(now),
                 )
             )
 
     def _report_to(self, parent: Phase, tally: Tally) -> None:
         """Tell an ended phase's parent, on its tally, what the phase means for it."""
         # Beside steps, another phase is no part of a unit: a validation. Without steps, it may well be the unit's work.
-        if parent._stepped:
+        if tally.stepped:
             tally.aside += max(0.0, self._stopped - self._started)
+
+    def _more(self) -> Extra:
+        if self._extra is None:
+            self._extra = Extra()
+        return self._extra
+
+    # In a generator the phase is current while the body runs, and not while it is suspended, when other code has the
+    # thread. What the body has opened and not closed when it yields goes with it.
+
+    def _begin_body(self) -> None:
+        """Take it that the phase is that of a generator, whose body begins now."""
+        if self._is_open():
+            self._more().resumed_at = self._started
 
     def _suspend(self) -> None:
         """Give way to other code: the generator in which this phase is has yielded."""
-        if _current.get() is self:
-            _current.set(self._outer)
+        try:
+            extra = self._more()
+            innermost = _innermost()
+            extra.inner = innermost if innermost is not None and innermost._is_inside(self) else self
+            if innermost is extra.inner:
+                _current.set(self._outer)
+            extra.suspend(self._tracker.now())
+        except Exception:
+            failure(f"phase {self.name!r} could not be suspended; the program goes on")
 
     def _resume(self) -> None:
         """Be current again, inside whatever is current where the generator is read now."""
-        if self._is_open():
-            self._outer = current()
-            _current.set(self)
+        try:
+            if self._is_open():
+                extra = self._more()
+                outer = _innermost()
+                if outer is None or not outer._is_inside(self):  # a task that was begun in the body may read from it
+                    self._outer = outer
+                _current.set(extra.inner or self)
+                extra.resume(self._tracker.now())
+        except Exception:
+            failure(f"phase {self.name!r} could not be resumed; the program goes on")
+
+    def _is_inside(self, other: Phase) -> bool:
+        """Whether it is the other one, or was entered while that was current."""
+        phase: Phase | None = self
+        while phase is not None and phase is not other:
+            phase = phase._outer
+        return phase is other
+
+    # The monitor.
+
+    def _enclosing(self) -> Phase | None:
+        return self._parent
+
+    def _leave_monitor(self, completed: bool, now: float) -> None:
+        """Be looked at no more; when this returns, nobody is looking."""
+        _monitor.open.pop(id(self), None)
+        parent = self._parent
+        if parent is not None and parent._vigil is not None:
+            parent._vigil.child_at = now
+        # The monitor sets _vigil before it asks whether the phase is open, and this one has ended before it asks for that:
+        # one of the two sees the other.
+        vigil = self._vigil
+        if vigil is not None:
+            with _monitor.lock:
+                if vigil.announced and completed:
+                    self._tell_resumed(vigil, now)
+        if completed:
+            self._tracker.kinds.ended.append((self._describe().path, now - self._started))
+
+    def _look(self, *, is_innermost: bool, by_hand: bool) -> None:
+        """Be looked at: tell progress of loops that are not counted, and whether the phase is alive, or has stalled."""
+        tracker, tally = self._tracker, self._tally
+        if tracker.clock is not None and not by_hand:  # nothing waits for a thread where time is told by somebody else
+            return
+        vigil = self._vigil
+        if vigil is None:
+            vigil = self._vigil = Vigil(self._started, self.done)
+        if not self._is_open():
+            return
+        now = tracker.now()
+        if tally is not None:
+            tally.stop = EACH  # the next count tells progress
+            if tally.loops:
+                done = tally.position()
+                tally.look(done, now)
+                if not tally.stepped and done > tally.shown:
+                    self._show(tally, now)
+        if self._extra is not None and self._extra.is_suspended:
+            vigil.rest(now)
+        else:
+            self._watch_over(vigil, now, is_innermost)
+
+    def _watch_over(self, vigil: Vigil, now: float, is_innermost: bool) -> None:
+        tracker, tally, spec = self._tracker, self._tally, self._spec
+        kind = tracker.kinds.of(self._describe().path)
+        done = self.done
+        # Before the look, since that is how long it was quiet if it moves now.
+        quiet = vigil.quiet(now)
+        if vigil.see(now, done, 0 if tally is None else tally.words, kind.gaps) and vigil.announced:
+            self._tell_resumed(vigil, now, quiet)
+        if not is_innermost or self.role == "run":
+            return
+        quiet = vigil.quiet(now)
+        if vigil.beats(now, tally.shown_at if tally is not None else None, tracker.heartbeat):
+            tracker.emit(PhaseAlive(self._describe(), tracker.wall(), quiet=quiet, **self._measures(now)))
+        if tracker.stalls:
+            counts = tally is not None and (tally.total is None or done < tally.total)
+            elapsed = now - self._started
+            bounds = limit(
+                kind, elapsed=elapsed, quiet=quiet, counts=counts, expect=spec.expect, stall_after=spec.stall_after
+            )
+            if bounds is not None and vigil.stalls(now, bounds[0]):
+                with_stack = tracker.stalls == "stack" or vigil.announced >= _STACK_FROM
+                tracker.emit(
+                    PhaseStalled(
+                        self._describe(),
+                        tracker.wall(),
+                        quiet=quiet,
+                        expected=bounds[1],
+                        stack=stack_of(self._thread) if with_stack else None,
+                        **self._measures(now),
+                    )
+                )
+
+    def _tell_resumed(self, vigil: Vigil, now: float, quiet: float | None = None) -> None:
+        vigil.announced = 0
+        quiet = vigil.quiet(now) if quiet is None else quiet
+        self._tracker.emit(PhaseResumed(self._describe(), self._tracker.wall(), quiet=quiet, **self._measures(now)))
+
+    def _measures(self, now: float) -> dict[str, Any]:
+        """Return what an event tells of a phase that is under way."""
+        tally = self._tally
+        return {
+            "done": self.done,
+            "total": self.total,
+            "elapsed": max(0.0, now - self._started),
+            "eta": self._time_left(now),
+            "counters": dict(tally.counters) if tally is not None else None,
+            "means": tally.mean_values() if tally is not None else None,
+        }
 
     # Progress.
 
@@ -475,16 +657,17 @@ class Phase:
             weight: what the values cover; by default the first declared counter among them, else ``n``.
             **values: those named in ``counters`` add up; of every other number the weighted mean is kept.
         """
-        if not values and n.__class__ is int and n >= 0:
-            done = self._done + n
-            if done < self._stop:
-                self._done = done
+        tally = self._tally
+        if tally is not None and not values and n.__class__ is int and n >= 0:
+            done = tally.done + n
+            if done < tally.stop:
+                tally.done = done
                 return
         self._advance(n, weight, values)
 
     def _advance(self, n: object, weight: object, values: dict[str, object]) -> None:
         """Do what advance() has to do where it does not merely count."""
-        if self._live is not _process:
+        if not self._is_open():
             self._warn("advance", f"is told to advance, but it is {self.status}; call advance inside its block")
             return
         try:
@@ -499,13 +682,13 @@ class Phase:
                 refused = tally.add(values, units, weight)
                 if refused:
                     self._refuse(refused)
-            if self._loops is not None:
-                self._loops.tell()
-                tally.note(self.done, self._tracker.now())
-            if not self._is_tracking():
-                done = self._done + units
-                if done < self._stop:
-                    self._done = done
+            if tally.loops is not None:
+                tally.loops.tell()
+                tally.note(tally.position(), self._tracker.now())
+            if not tally.is_tracking():
+                done = tally.done + units
+                if done < tally.stop:
+                    tally.done = done
                 else:
                     self._count(tally, units, self._tracker.now())
         except Exception:
@@ -513,90 +696,42 @@ class Phase:
 
     def _begin_tally(self) -> Tally:
         spec = self._spec
-        self._done = spec.start
-        tally = self._tally = Tally(spec.start, spec.total, spec.counters, self._started)
+        tally = self._tally = Tally(spec.start, spec.total, spec.counters, self._started, spec.every)
         return tally
 
     def _count(self, tally: Tally, n: int, now: float, *, shown: bool = True) -> None:
         """Count units, and tell progress where it is due."""
-        before, total = self._done, tally.total
-        done = self._done = before + n
+        before, total = tally.done, tally.total
+        done = tally.done = before + n
         if n:
             tally.note(done, now)
         if total is not None and done > total:
             self._warn("total", f"has counted {done}, past its total of {total}; it counts on, but give a total= that holds")
         if not shown:
             return
-        if self._tracker.listening and self._is_due(tally, before, done, now):
+        tracker = self._tracker
+        if tracker.listening and tally.is_due(before, done, now):
             self._show(tally, now)
-        self._stop = self._next_stop(tally, done)
-
-    def _is_due(self, tally: Tally, before: int, done: int, now: float) -> bool:
-        every, total = self._spec.every, tally.total
-        if every is not None:
-            return done // every > before // every
-        if self._stepped:  # each step has announced itself
-            return False
-        if tally.shown_at is None or (total is not None and before < total <= done):
-            return True
-        return now - tally.shown_at >= _LINE_SECONDS
-
-    def _next_stop(self, tally: Tally, done: int) -> float:
-        """Return the count from which on advance() has more to do than to count."""
-        if self._is_tracking():
-            return _EACH
-        every, total = self._spec.every, tally.total
-        stop = total if total is not None and done < total else _NEVER if total is None or done > total else total + 1
-        if not self._tracker.listening:
-            return stop
-        if every is not None:
-            return min(stop, (done // every + 1) * every)
-        if self._tracker.clock is not None:  # nothing waits for a thread where time is told by somebody else
-            return _EACH
-        if not self._stepped:
-            _monitor.watch(self)
-        return stop
-
-    def _look(self) -> None:
-        """Be looked at by the monitor: the next count tells progress, and loops that are not counted tell it now."""
-        tally = self._tally
-        if tally is None or not self._is_open():
-            _monitor.unwatch(self)
-            return
-        self._stop = _EACH
-        if self._loops:
-            now, done = self._tracker.now(), self.done
-            tally.look(done, now)
-            if not self._stepped and done > tally.shown:
-                self._show(tally, now)
+        if tally.is_tracking() or (tracker.listening and tally.every is None and tracker.clock is not None):
+            tally.stop = EACH  # nothing waits for a thread where time is told by somebody else
+        else:
+            tally.stop = min(tally.next_stop(), tally.next_line()) if tracker.listening else tally.next_stop()
 
     def _show(self, tally: Tally, now: float) -> None:
-        done = self.done
-        tally.note(done, now)
-        tally.shown, tally.shown_at = done, now
-        self._tracker.emit(
-            PhaseProgressed(
-                self._describe(),
-                self._tracker.wall(),
-                done=done,
-                total=tally.total,
-                elapsed=max(0.0, now - self._started),
-                eta=self._time_left(now),
-                counters=dict(tally.counters),
-                means=tally.mean_values(),
-            )
-        )
+        tally.note(tally.position(), now)
+        tally.shown, tally.shown_at = tally.position(), now
+        self._tracker.emit(PhaseProgressed(self._describe(), self._tracker.wall(), **self._measures(now)))
 
     def _show_last(self, tally: Tally, now: float) -> None:
         """Tell the final count, if the last line was held back because it came too soon after another."""
-        if self._spec.every is None and not self._stepped and self._done != tally.shown:
+        if tally.every is None and not tally.stepped and tally.done != tally.shown:
             self._show(tally, now)
 
     def _time_left(self, now: float, units_left: int | None = None) -> float | None:
         tally = self._tally
         if tally is None or tally.total is None:
             return None
-        done = self.done
+        done = tally.position()
         tally.note(done, now)
         return time_left(
             tally.total - done if units_left is None else units_left,
@@ -621,38 +756,19 @@ class Phase:
             return iter(iterable) if hasattr(iterable, "__iter__") else iterable
         tally = self._tally or self._begin_tally()
         if tally.total is None or tally.total_is_inferred:
-            try:
-                tally.total = self.done + len(iterable)  # of one epoch after another, all so far
-                tally.total_is_inferred = True
-            except Exception:  # a generator, or a loader of unknown length
-                tally.total = None
+            tally.infer_total(iterable)
         if hasattr(iterable, "__aiter__") and not hasattr(iterable, "__iter__"):
             return self._track_async(iterable, tally)
-        if self._tracker.listening and (self._tracker.clock is not None or self._spec.every is not None):
+        tracker = self._tracker
+        if tracker.listening and (tracker.clock is not None or tally.every is not None):
             return self._track_each(iterable, tally)
-        return self._track_freely(iterable)
-
-    def _track_freely(self, iterable: Iterable[Any]) -> Iterator[Any]:
-        """Leave the loop to itself; it is asked how far it is."""
-        if self._loops is None:
-            self._loops = Loops()
-        self._done += self._loops.take_finished()
-        items = self._loops.begin(iterable)
-        self._stop = _EACH
-        if self._tracker.listening and not self._stepped:
-            _monitor.watch(self)
-        return items
-
-    def _is_tracking(self) -> bool:
-        if self._loops is not None:
-            self._done += self._loops.take_finished()
-        return bool(self._loops or self._in_work)
+        return tally.begin_loop(iterable)
 
     # A clock that is told the time, and lines at certain counts, want each item counted when its turn is over.
 
     def _track_each(self, iterable: Iterable[Item], tally: Tally) -> Iterator[Item]:
         for item in iterable:
-            self._in_work += 1
+            tally.in_work += 1
             try:
                 yield item
             except GeneratorExit:  # the loop was left
@@ -662,7 +778,7 @@ class Phase:
 
     async def _track_async(self, iterable: AsyncIterable[Item], tally: Tally) -> AsyncIterator[Item]:
         async for item in iterable:
-            self._in_work += 1
+            tally.in_work += 1
             try:
                 yield item
             except GeneratorExit:
@@ -672,7 +788,7 @@ class Phase:
 
     def _item_done(self, tally: Tally, *, shown: bool = True) -> None:
         if tally is self._tally and self._is_open():
-            self._in_work -= 1
+            tally.in_work -= 1
             try:
                 self._count(tally, 1, self._tracker.now(), shown=shown)
             except Exception:
@@ -748,11 +864,50 @@ class Phase:
 
     def _warn(self, about: str, message: str) -> None:
         """Warn once for each phase and mistake."""
-        if self._warned is None:
-            self._warned = set()
-        if about not in self._warned:
-            self._warned.add(about)
+        warned = self._more().warned
+        if about not in warned:
+            warned.add(about)
             warn(f"phase {self.name!r} {message}")
+
+
+def stack_of(thread: int) -> str | None:
+    """Return where a thread is, as a traceback shows it; None if it has ended."""
+    import sys
+    import traceback  # here: few phases stall
+
+    frame = sys._current_frames().get(thread)
+    return None if frame is None else "".join(traceback.format_stack(frame)).rstrip()
+
+
+class Extra:
+    """What few phases need: that were entered twice, used wrongly, or are those of generators."""
+
+    __slots__ = ("active", "depth", "inner", "is_suspended", "resumed_at", "warned")
+
+    def __init__(self) -> None:
+        self.depth = 0  # of entries while it was open already
+        self.warned: set[str] = set()
+        self.inner: Phase | None = None  # what was current in the generator's body when it yielded
+        self.resumed_at: float | None = None  # clock seconds at which the body went on; None if there is no body
+        self.active = 0.0  # seconds inside the body before that
+        self.is_suspended = False
+
+    def suspend(self, now: float) -> None:
+        """Take it that the body has yielded."""
+        if self.resumed_at is not None and not self.is_suspended:
+            self.active += now - self.resumed_at
+        self.is_suspended = True
+
+    def resume(self, now: float) -> None:
+        """Take it that the body goes on."""
+        self.resumed_at = now
+        self.is_suspended = False
+
+    def active_until(self, now: float) -> float | None:
+        """Return the seconds inside the body; None if there is none."""
+        if self.resumed_at is None:
+            return None
+        return max(0.0, self.active + (0.0 if self.is_suspended else now - self.resumed_at))
 
 
 class _Step(Phase):
@@ -773,8 +928,8 @@ class _Step(Phase):
         of = self._of
         if of._is_open():
             tally = of._tally or of._begin_tally()
-            if not of._stepped:
-                of._stepped = True
+            if not tally.stepped:
+                tally.stepped = True
                 if of.done == tally.start:  # what came before the first step is no part of one
                     tally.aside = tally.aside_counted = max(0.0, of._tracker.now() - of._started)
             return of, of._tracker
@@ -802,7 +957,7 @@ class _Step(Phase):
     def _report_to(self, parent: Phase, tally: Tally) -> None:
         if parent is not self._of:
             super()._report_to(parent, tally)
-        elif self._ended == "completed" and parent._is_open() and not parent._is_tracking():
+        elif self._live is COMPLETED and parent._is_open() and not tally.is_tracking():
             parent._count(tally, 1, self._stopped)
 
     def _again(self, name: str, spec: PhaseSpec) -> Phase:
@@ -818,6 +973,9 @@ class _Disabled(Phase):
         return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        pass
+
+    def _begin_body(self) -> None:
         pass
 
     def _suspend(self) -> None:
@@ -843,6 +1001,30 @@ class _Disabled(Phase):
 
 
 DISABLED: Phase = _Disabled(Tracker(), "")
+
+
+class Elsewhere(Phase):
+    """What stands for a phase that is open in another process, where something of it goes on here."""
+
+    __slots__ = ()
+
+    def __init__(self, info: PhaseInfo) -> None:
+        super().__init__(DISABLED._home, info.name)
+        self._info = info
+        self._live = ELSEWHERE
+        self._parent = None
+        self._outer = _current.get()
+
+    def be_current(self) -> None:
+        """Have what is opened from now on in this thread or task hang under it."""
+        _current.set(self)
+
+    def leave(self) -> PhaseInfo | None:
+        """Have nothing more hang under it; return what it stood for."""
+        self._live = COMPLETED
+        if _current.get() is self:
+            _current.set(self._outer)
+        return self._info
 
 
 def make_phase(home: Tracker, name: object, spec: PhaseSpec = PLAIN) -> Phase:

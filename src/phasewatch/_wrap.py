@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         def __exit__(
             self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
         ) -> None: ...
+        def _begin_body(self) -> None: ...
         def _suspend(self) -> None: ...
         def _resume(self) -> None: ...
 
@@ -117,6 +118,7 @@ def _wrap_generator(fn: Callable[..., Generator[Any, Any, Any]], opened: Opener)
         resume: Callable[[Any], Any] = body.send
         given: Any = None
         with phase:
+            phase._begin_body()
             while True:
                 try:
                     item = resume(given)
@@ -145,6 +147,7 @@ def _wrap_async_generator(fn: Callable[..., AsyncGenerator[Any, Any]], opened: O
         resume: Callable[[Any], Awaitable[Any]] = body.asend
         given: Any = None
         with phase:
+            phase._begin_body()
             while True:
                 try:
                     item = await resume(given)

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ._config import default_tracker
+from ._tracker import look, nothing_current
+from ._vigil import Kinds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,6 +80,10 @@ class PhaseLog:
         """The events so far."""
         return self.sink.events
 
+    def look(self) -> None:
+        """Look at the open phases as a thread of phasewatch does once a second: for heartbeats and stalls."""
+        look()
+
     @property
     def text(self) -> str:
         """The META LOG of the events so far, as it would stand in a pipe."""
@@ -99,10 +105,12 @@ def recorded() -> Iterator[PhaseLog]:
     before = dict(default_tracker.__dict__)
     default_tracker.open_runs = []
     default_tracker.use(sinks=[log.sink], clock=log.clock, enabled=True)
-    try:
-        yield log
-    finally:
-        default_tracker.__dict__.update(before)
+    default_tracker.kinds = Kinds()
+    with nothing_current():  # what is open around the block has a record of its own
+        try:
+            yield log
+        finally:
+            default_tracker.__dict__.update(before)
 
 
 try:

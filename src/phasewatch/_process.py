@@ -1,0 +1,85 @@
+"""The identity of this process, and under which phase of another process its own phases hang.
+
+After a fork the child is another process; what was open in its parent is not open in it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+
+from . import _forks
+from ._annotations import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .events import PhaseInfo, Status
+
+_numbers = itertools.count(1)
+
+
+class State:
+    """What a phase is in: `PENDING`, one of the `ENDED`, or the process in which it is open."""
+
+    __slots__ = ("status",)
+
+    def __init__(self, status: Status) -> None:
+        self.status: Status = status
+
+
+class Process(State):
+    """The identity of a process.
+
+    Args:
+        origin: the phase of another process under which those of this one hang, if they hang under nothing else.
+        log: the path of that process's event log, if it was said.
+    """
+
+    __slots__ = ("log", "origin", "token")
+
+    def __init__(self, origin: PhaseInfo | None = None, log: str | None = None) -> None:
+        super().__init__("running")
+        # From the system and not from `random`, whose state belongs to the program.
+        self.token = os.urandom(4).hex()
+        self.origin = origin
+        self.log = log
+
+    def new_id(self) -> str:
+        """Return an id that no other phase of any process has."""
+        return f"{self.token}.{next(_numbers):x}"
+
+
+PENDING = State("pending")
+COMPLETED, FAILED, INTERRUPTED = State("completed"), State("failed"), State("interrupted")
+ENDED = (COMPLETED, FAILED, INTERRUPTED)
+
+process: Process | None = None
+
+
+def this_process(after_fork: Callable[[], PhaseInfo | None]) -> Process:
+    """Return the identity of this process; the first call prepares for forks, which an import must not.
+
+    Args:
+        after_fork: called in each child, with `process` still that of the parent; returns what was current there.
+    """
+    global process
+    if process is None:
+        process = _started_by_another() or Process()
+
+        def renew() -> None:
+            global process
+            process = Process(after_fork())
+
+        _forks.prepare(renew)
+    return process
+
+
+def _started_by_another() -> Process | None:
+    carrier = os.environ.get("PHASEWATCH_PARENT")
+    if not carrier:
+        return None
+    from ._carrier import read_carrier  # here: it needs json, which few processes do
+
+    said = read_carrier(carrier, "PHASEWATCH_PARENT")
+    return Process(said.origin, said.log)
