@@ -218,7 +218,8 @@ def test_many_loops_one_after_the_other_are_added_up_and_let_go() -> None:
             for _ in handle.track([1, 2, 3]):
                 pass
             assert handle.done == 3 * epoch
-        assert handle._tally is not None and handle._tally.loops is not None
+        assert handle._tally is not None
+        assert handle._tally.loops is not None
         assert len(handle._tally.loops._loops) == 1
 
 

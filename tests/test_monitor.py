@@ -93,7 +93,8 @@ def test_a_phase_that_has_ended_is_watched_no_more(monitor: Monitor) -> None:
     assert not monitor.open
     watch(monitor, handle)  # as a look does that began before the phase ended
     monitor.look()
-    assert handle._vigil is not None and handle._vigil.counted == 0
+    assert handle._vigil is not None
+    assert handle._vigil.counted == 0
 
 
 def test_what_has_nothing_open_inside_it_is_the_innermost(monitor: Monitor) -> None:
@@ -111,7 +112,8 @@ def test_the_thread_ends_when_there_has_been_nothing_to_look_at_for_a_while(moni
     monitor.is_running = True
     work: Any = monitor._work
     work(Ticks(30))
-    assert thing.looks == 30 and monitor.is_running
+    assert thing.looks == 30
+    assert monitor.is_running
     unwatch(monitor, thing)
     ticks = Ticks(30)
     work(ticks)
@@ -131,7 +133,8 @@ def test_the_thread_goes_on_for_what_is_opened_in_the_moment_in_which_it_would_e
     work: Any = monitor._work
     ticks = Ticks(15)
     work(ticks)
-    assert monitor.is_running and ticks.ticks < 0
+    assert monitor.is_running
+    assert ticks.ticks < 0
 
 
 def test_a_thread_is_started_once_and_stops_when_it_is_told() -> None:
