@@ -16,7 +16,7 @@ from rich.text import Text
 from .._environment import flag
 from .._forks import ForkSafeLock
 from ..durations import format_average, format_duration
-from ..events import PhaseEnded, PhaseStarted
+from ..events import PhaseAlive, PhaseEnded, PhaseStarted
 from ..metalog.banners import RULE_WIDTH, blocks, shown_name
 from ..metalog.plain import encodable
 from ..totals import Totals
@@ -66,7 +66,7 @@ class ConsoleSink:
 
     def emit(self, event: Event) -> None:
         """Write what the META LOG says of the event, if anything."""
-        if self._mode == "off":
+        if self._mode == "off" or (isinstance(event, PhaseAlive) and self._is_terminal()):  # there, a person sees it
             return
         # Under the lock from the start: the totals too are fed by several threads.
         with self._lock:
@@ -89,6 +89,9 @@ class ConsoleSink:
             self._after_blank = block.is_banner
         return lines
 
+    def _is_terminal(self) -> bool:
+        return self._mode == "auto" and self._console.is_terminal
+
     def _add_up(self, event: Event) -> Totals | None:
         """Count the event into the table of its run; return that when the run is over."""
         phase = event.phase
@@ -110,7 +113,7 @@ class ConsoleSink:
         file = console.file
         encoding = getattr(file, "encoding", None) or "utf-8"
         lines = [(role, encodable(text, encoding), tone) for role, text, tone in lines]
-        if self._mode == "auto" and console.is_terminal:
+        if self._is_terminal():
             is_tty = _is_tty(file)
             width = console.width if is_tty else RULE_WIDTH
             text = Text.assemble(*(_styled(line, width) for line in lines), end="")
