@@ -11,7 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from phasewatch import MetricsLogged, PhaseEnded, PhaseInfo, PhaseProgressed, PhaseStarted, Position, register
+from phasewatch import (
+    MetricsLogged,
+    PhaseAlive,
+    PhaseEnded,
+    PhaseInfo,
+    PhaseProgressed,
+    PhaseResumed,
+    PhaseStalled,
+    PhaseStarted,
+    Position,
+    register,
+)
 from phasewatch.events import Event
 from phasewatch.metalog.banners import Block, blocks, percentage, plural, short_names, shown_name
 
@@ -482,6 +493,45 @@ def test_each_line_is_known_by_what_it_is() -> None:
     assert roles(advanced(info())) == ["line"]
 
 
+# Phases of which nothing is heard.
+
+QUIET: dict[str, Any] = {"quiet": 738.0, "done": 12, "total": 28, "elapsed": 1206.0, "eta": 1608.0}
+
+
+def test_a_heartbeat_is_one_line_with_the_path_and_how_far_it_is() -> None:
+    inside = info(path=("PERIODIC VALIDATION", "VALIDATION"), total=28, unit="batch")
+    assert line(PhaseAlive(inside, 0.0, **QUIET)) == (
+        "💓 [META] ALIVE: PERIODIC VALIDATION > VALIDATION [12/28] (42.9%) | Elapsed: 20.1m | ETA: 26.8m"
+    )
+    unknown = {**QUIET, "total": None, "eta": None}
+    assert line(PhaseAlive(info(), 0.0, **unknown)) == "💓 [META] ALIVE: VALIDATION [12] | Elapsed: 20.1m"
+    assert line(PhaseAlive(info(), 0.0, **{**unknown, "done": 0})) == "💓 [META] ALIVE: VALIDATION | Elapsed: 20.1m"
+
+
+def test_a_stall_is_a_banner_with_how_long_and_what_was_expected() -> None:
+    stalled = PhaseStalled(info(total=28, unit="batch"), 0.0, expected=41.1, **QUIET)
+    detail = "Quiet: 12.3m | Expected: 41s | Elapsed: 20.1m | Batch 12/28"
+    assert lines(stalled) == [RULE, "⏳ [META] PHASE STALLED: VALIDATION", RULE, detail, RULE]
+
+
+def test_the_stack_of_a_stall_stands_below_its_banner() -> None:
+    stack = '  File "train.py", line 3, in fit\n    work()'
+    stalled = PhaseStalled(info(), 0.0, expected=None, stack=stack, **QUIET)
+    assert lines(stalled)[-3:] == [RULE, '      File "train.py", line 3, in fit', "        work()"]
+    assert "Expected: --" in lines(stalled)[3]
+
+
+def test_a_phase_that_moves_again_says_so_in_a_line() -> None:
+    step = info("TRAINING STEP", position=Position(7, 35, "step"))
+    assert line(PhaseResumed(step, 0.0, **QUIET)) == (
+        "▶️ [META] PHASE RESUMED: TRAINING STEP | Quiet: 12.3m | Elapsed: 20.1m | Step 7/35"
+    )
+
+
+def test_the_time_inside_a_generator_stands_beside_its_time() -> None:
+    assert lines(ended(info("SOURCE"), active=2.0))[3] == "Total time: 42s | Active time: 2.0s"
+
+
 # Names, messages and figures that come from outside.
 
 hostile = st.one_of(
@@ -594,6 +644,19 @@ def test_hostile_text_in_an_accident_stays_in_its_lines(status: str, name: str, 
     check(banner, "detail")
     (banner,) = blocks(the_run(status, error=(kind, message), origin=(name, message)))
     check(banner, "title")
+
+
+@given(name=hostile, unit=hostile, stack=hostile)
+def test_hostile_text_in_what_is_said_of_a_quiet_phase_stays_in_its_lines(name: str, unit: str, stack: str) -> None:
+    phase = info(name, unit=unit, path=(name, unit))
+    for event in (PhaseAlive(phase, 0.0, **QUIET), PhaseResumed(phase, 0.0, **QUIET)):
+        (block,) = blocks(event)
+        ((role, text),) = block.lines
+        assert (role, text.count(MARK), len(text.splitlines())) == ("line", 1, 1)
+    (block,) = blocks(PhaseStalled(phase, 0.0, expected=1.0, stack=stack, **QUIET))
+    check(Block(block.tone, *block.lines[:5]), "detail")
+    for _, text in block.lines[5:]:
+        check(Block("progress", ("line", text)), "line")
 
 
 @given(message=hostile)
