@@ -5,7 +5,7 @@ from __future__ import annotations
 from ._annotations import TYPE_CHECKING, overload
 from ._config import default_tracker
 from ._spec import make_spec
-from ._tracker import DISABLED, Phase, make_phase
+from ._tracker import DISABLED, Phase, make_phase, new_phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -60,7 +60,7 @@ def phase(name: Any = None, /, **options: Any) -> Any:
         TypeError: what is decorated is a class, or no function.
     """
     if not options and type(name) is str and default_tracker.enabled:
-        return Phase(default_tracker, name)  # the hot path
+        return new_phase(default_tracker, name)  # the hot path
     if not default_tracker.enabled:
         return name if _is_function(name) else DISABLED
     if _is_function(name):
