@@ -127,12 +127,8 @@ def _add_phase(phase: PhaseInfo, record: dict[str, Any]) -> None:
         record["unit"] = unit
     if start:
         record["start"] = start
-    if total is not None:
-        record["total"] = total
-    if step is not None:
-        record["step"] = step
-    if message is not None:
-        record["message"] = message
+    given = (("total", total), ("step", step), ("message", message))
+    record.update((name, value) for name, value in given if value is not None)
     if emoji is not None:
         record["emoji"] = _text(emoji)
     if counters:
@@ -253,11 +249,16 @@ def parsed(line: str) -> object:
     Raises:
         RecordError: foreign, or broken if the line begins as those of an event log do.
     """
+    value: object
     try:
-        value: object = json.loads(line)
-        return value
+        value = json.loads(line)
     except (ValueError, RecursionError):
-        pass
+        return _after_the_torn(line)
+    return value
+
+
+def _after_the_torn(line: str) -> object:
+    value: object
     at = len(line)
     for _ in range(_MOST_TRIES):  # a mapping in a detail may begin in the same way
         at = line.rfind(_BEGINNING, 0, at)
@@ -265,9 +266,9 @@ def parsed(line: str) -> object:
             break
         try:
             value = json.loads(line[at:])
-            return value
         except (ValueError, RecursionError):
             continue
+        return value
     raise RecordError("broken" if line.startswith(_BEGINNING) else "foreign", "no JSON")
 
 
@@ -343,7 +344,11 @@ def _text_or_none(value: object) -> str | None:
 def _number(value: Any) -> Any:  # an int or a float; Any spares the hot path a second question
     if value.__class__ is float or value.__class__ is int:
         return value
-    return _SPECIAL[value] if value in _SPECIAL else int(_required_text(value), 16)
+    if value in _SPECIAL:
+        return _SPECIAL[value]
+    if "0x" in _required_text(value):
+        return int(value, 16)
+    raise ValueError("no number")
 
 
 def _number_or_none(value: object) -> Any:
