@@ -46,7 +46,24 @@ _MOST_ENDED = 1000  # phases that are remembered after their end: a thread may h
 _MOST_OPEN = 100_000
 _MOST_TRIES = 8
 
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
+
+def _make_encode() -> Callable[[dict[str, Any]], str]:
+    """Return json's encoder, where that works without what it prepares anew for each call: a sixth of its time."""
+    encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False)
+    try:
+        encode = json.encoder.c_make_encoder(  # type: ignore[attr-defined]  # undocumented, so it is tried
+            None, encoder.default, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, False
+        )
+        chunks: Callable[[dict[str, Any]], str] = lambda record: "".join(encode(record, 0))  # noqa: E731  # one of two
+        if chunks(_SAMPLE) == encoder.encode(_SAMPLE):
+            return chunks
+    except Exception:  # another Python
+        pass
+    return encoder.encode
+
+
+_SAMPLE = {"v": 1, "text": "\n\u00e9", "numbers": {"eta": 0.5, "done": None}, "path": ["A", True]}
+_encode = _make_encode()
 
 
 class RecordError(ValueError):
@@ -118,7 +135,7 @@ def _add_kin(phase: PhaseInfo, record: dict[str, Any]) -> None:
         record["run"] = phase.run
 
 
-def _add_phase(phase: PhaseInfo, record: dict[str, Any]) -> None:
+def _add_phase(phase: PhaseInfo, record: dict[str, Any]) -> None:  # noqa: C901  # one line a field
     """Add what the start of a phase tells."""
     path, unit, start, total, step, message, emoji, counters, details, attributes, position, place = _phase_values(phase)
     if path:
@@ -127,8 +144,12 @@ def _add_phase(phase: PhaseInfo, record: dict[str, Any]) -> None:
         record["unit"] = unit
     if start:
         record["start"] = start
-    given = (("total", total), ("step", step), ("message", message))
-    record.update((name, value) for name, value in given if value is not None)
+    if total is not None:
+        record["total"] = total
+    if step is not None:
+        record["step"] = step
+    if message is not None:
+        record["message"] = message
     if emoji is not None:
         record["emoji"] = _text(emoji)
     if counters:
@@ -137,12 +158,14 @@ def _add_phase(phase: PhaseInfo, record: dict[str, Any]) -> None:
         record["details"] = _strict(details)
     if attributes:
         record["attributes"] = _strict(attributes)
-    for name, part, fields, values_of in (
-        ("position", position, Position.__slots__, _position_values),
-        ("place", place, Place.__slots__, _place_values),
-    ):
-        if part is not None:
-            record[name] = {key: value for key, value in zip(fields, values_of(part)) if value is not None}  # noqa: B905  # as above
+    if position is not None:
+        record["position"] = _part(Position.__slots__, _position_values(position))
+    if place is not None:
+        record["place"] = _part(Place.__slots__, _place_values(place))
+
+
+def _part(names: tuple[str, ...], values: tuple[Any, ...]) -> dict[str, Any]:
+    return {name: value for name, value in zip(names, values) if value is not None}  # noqa: B905  # as above
 
 
 def _strict(value: object, depth: int = 0) -> Any:
