@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -16,8 +17,19 @@ from typing import Any
 
 import pytest
 
-from phasewatch import Event, MetricsLogged, PhaseEnded, PhaseInfo, PhaseProgressed, PhaseStarted, Tracker, _forks
-from phasewatch._records import RecordError, Records, parsed
+from phasewatch import (
+    Event,
+    MetricsLogged,
+    PhaseEnded,
+    PhaseInfo,
+    PhaseProgressed,
+    PhaseStarted,
+    Place,
+    Position,
+    Tracker,
+    _forks,
+)
+from phasewatch._records import _FIGURES, KINDS, RecordError, Records, parsed
 from phasewatch.sinks import JsonlSink
 from phasewatch.testing import FakeClock
 
@@ -595,3 +607,27 @@ def test_an_event_that_has_no_record_is_the_dispatchers_to_report(sink: JsonlSin
     tracker.emit(started(2))
     assert read(Path(sink.path)) == [started(2)]
     assert len(caplog.records) == 1
+
+
+def test_the_example_of_the_docs_is_what_is_written(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "event-log.md").read_text()
+    program = page.split("```python\n")[1].split("```")[0]
+    example = page.split("```json\n")[1].split("```")[0]
+    env = {**os.environ, "RANK": "0", "PHASEWATCH_CONSOLE": "off"}
+    run_python(program, cwd=tmp_path, env=env)
+
+    def told(text: str) -> list[str]:
+        """Without what differs from run to run: ids, clocks and the machine."""
+        for pattern in (r"(?<=\")[0-9a-f]{8}(?=\.)", r"(?<=time\":)[0-9.]+", r"(?<=elapsed\":)[0-9.e-]+"):
+            text = re.sub(pattern, "X", text)
+        return re.sub(r"\"host\":\"[^\"]*\",\"process\":\d+", "X", text).splitlines()
+
+    assert told((tmp_path / "runs" / "grpo.jsonl").read_text()) == told(example)
+    events = [Records().event(parsed(line)) for line in example.splitlines()]
+    assert len(events) == 6
+
+
+def test_the_docs_name_every_field() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "event-log.md").read_text()
+    named = {*_FIGURES, *KINDS, *PhaseInfo.__slots__, *Place.__slots__, *Position.__slots__}
+    assert [name for name in sorted(named) if f"`{name}`" not in page] == []
