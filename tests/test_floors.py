@@ -16,7 +16,7 @@ ROOT = Path(phasewatch.__file__).parent
 FLOORS = [
     {"_annotations"},
     {"_report", "_environment", "_fault", "_forks", "_loops", "_wrap", "events", "durations", "eta", "plan", "stalls"},
-    {"_tally", "_vigil", "_carrier", "metalog", "totals"},
+    {"_tally", "_vigil", "_carrier", "_records", "metalog", "totals"},
     {"_process", "_monitor", "_spec", "sinks"},
     {"_dispatcher"},
     {"_tracker"},
@@ -26,7 +26,7 @@ FLOORS = [
     {"testing"},
     {"__init__"},
 ]
-ROOMS = {"metalog": [{"catalog", "plain"}, {"banners"}, {"__init__"}], "sinks": [{"console"}, {"__init__"}]}
+ROOMS = {"metalog": [{"catalog", "plain"}, {"banners"}, {"__init__"}], "sinks": [{"console", "jsonl"}, {"__init__"}]}
 
 
 def floor_of(module: str, floors: list[set[str]]) -> int:

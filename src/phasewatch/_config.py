@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from . import _process
 from ._annotations import TYPE_CHECKING
 from ._environment import flag
 from ._report import failure, shown, warn
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from ._tracker import Phase
     from .events import Event, Sink
+    from .sinks.jsonl import JsonlSink
 
 
 class DefaultTracker(Tracker):
@@ -34,21 +36,20 @@ class DefaultTracker(Tracker):
 
     @property
     def sinks(self) -> tuple[Sink, ...]:
-        """The configured sinks; with nothing configured a console, made when it is first needed."""
+        """The configured sinks; with nothing configured those of the environment, made when they are first needed."""
         if not self._has_sinks:
+            log = _event_log()
             try:
-                self.use(sinks=_console())
+                self.use(sinks=[*_console(), *log])
             except Exception:
-                self.use(sinks=[])
+                self.use(sinks=log)
                 failure("the console could not be made; phases are told to nobody until sinks are configured")
         return super().sinks
 
     def use_log(self, path: str) -> None:
         """Record what happens in an event log too, unless there is one."""
         if self.enabled and not any(type(sink).__name__ == "JsonlSink" for sink in self.sinks):
-            from .sinks.jsonl import JsonlSink  # here: it imports json, which an import of phasewatch must not
-
-            self.use(sinks=[*self.sinks, JsonlSink(path)])
+            self.use(sinks=[*self.sinks, _jsonl_sink(path)])
 
     def emit(self, event: Event) -> None:
         """Hand an event to the sinks."""
@@ -105,6 +106,20 @@ def _console() -> list[Sink]:
     return [ConsoleSink(mode="plain" if mode == "plain" else "auto")]
 
 
+def _event_log() -> list[Sink]:
+    path = os.environ.get("PHASEWATCH_LOG", "").strip()
+    process = _process.process
+    if not path and process is not None:
+        path = process.log or ""  # that of the process that started this one
+    return [_jsonl_sink(path)] if path else []
+
+
+def _jsonl_sink(path: str) -> Sink:
+    from .sinks.jsonl import JsonlSink  # here: it imports json, which an import of phasewatch must not
+
+    return JsonlSink(path)
+
+
 default_tracker = DefaultTracker()
 
 
@@ -118,8 +133,8 @@ def configure(
 ) -> None:
     """Say where phases go from now on; what is left out stays as it is.
 
-    Without a call, they go to the console on standard output (``PHASEWATCH_CONSOLE=auto|plain|off``), unless
-    ``PHASEWATCH_DISABLE=1`` switches phasewatch off.
+    Without a call, they go to the console on standard output (``PHASEWATCH_CONSOLE=auto|plain|off``) and to the event log
+    of ``PHASEWATCH_LOG=path``, unless ``PHASEWATCH_DISABLE=1`` switches phasewatch off.
 
     Args:
         sinks: who hears of the events, of phases inside a run too unless that has sinks of its own; ``[]`` is nobody.
@@ -188,3 +203,15 @@ def checked_clock(caller: str, clock: Callable[[], float] | None) -> Callable[[]
     if clock is not None and not callable(clock):
         raise TypeError(f"{caller}: clock={shown(clock)} must be callable and return seconds")
     return clock
+
+
+def checked_log(caller: str, log: str | os.PathLike[str] | None) -> JsonlSink | None:
+    """Return the event log at a path; raises TypeError for what is none."""
+    if log is None:
+        return None
+    from .sinks.jsonl import JsonlSink  # here: it imports json
+
+    try:
+        return JsonlSink(log)
+    except TypeError:
+        raise TypeError(f"{caller}: log={shown(log)} must be the path of a file") from None

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
+from _thread import _local, allocate_lock
 
 from . import _forks
 from ._annotations import TYPE_CHECKING
+from ._environment import rank
+from .events import Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +59,9 @@ COMPLETED, FAILED, INTERRUPTED = State("completed"), State("failed"), State("int
 ENDED = (COMPLETED, FAILED, INTERRUPTED)
 
 process: Process | None = None
+_PATIENCE = 1.0  # seconds
+_one_at_a_time = allocate_lock()
+_here = _local()  # the place of this thread, once it is known
 
 
 def this_process(after_fork: Callable[[], PhaseInfo | None]) -> Process:
@@ -65,14 +72,35 @@ def this_process(after_fork: Callable[[], PhaseInfo | None]) -> Process:
     """
     global process
     if process is None:
-        process = _started_by_another() or Process()
+        # Several threads may open the first phases at once. The lock may be held in the child of a fork, for ever.
+        is_alone = _one_at_a_time.acquire(timeout=_PATIENCE)
+        if process is None:
 
-        def renew() -> None:
-            global process
-            process = Process(after_fork())
+            def renew() -> None:
+                global process, _here
+                _here = _local()
+                process = Process(after_fork())
 
-        _forks.prepare(renew)
+            _forks.prepare(renew)
+            process = _started_by_another() or Process()
+        if is_alone:
+            _one_at_a_time.release()
     return process
+
+
+def place() -> Place:
+    """Return where this thread runs."""
+    known: Place | None = getattr(_here, "place", None)
+    if known is None:
+        # Without threading there is one thread; and to import it costs 3 ms.
+        current_thread = getattr(sys.modules.get("threading"), "current_thread", None)
+        known = _here.place = Place(
+            host=os.uname().nodename if hasattr(os, "uname") else None,
+            process=os.getpid(),
+            rank=rank(),
+            thread="MainThread" if current_thread is None else current_thread().name,
+        )
+    return known
 
 
 def _started_by_another() -> Process | None:

@@ -453,6 +453,7 @@ class Phase:
                 emoji=spec.emoji,
                 attributes=spec.attributes,
                 position=self._position(),
+                place=_process.place(),
             )
         return self._info
 
