@@ -25,7 +25,7 @@ FLOORS = [
     {"testing"},
     {"__init__"},
 ]
-ROOMS = {"metalog": [{"catalog", "plain"}, {"banners"}, {"__init__"}], "sinks": [{"console"}, {"__init__"}]}
+ROOMS = {"metalog": [{"catalog", "plain"}, {"banners"}, {"__init__"}], "sinks": [{"console", "queued"}, {"__init__"}]}
 
 
 def floor_of(module: str, floors: list[set[str]]) -> int:

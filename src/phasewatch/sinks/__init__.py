@@ -6,10 +6,11 @@ from .._annotations import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .console import ConsoleSink
+    from .queued import QueuedSink
 
-__all__ = ["ConsoleSink"]
+__all__ = ["ConsoleSink", "QueuedSink"]
 
-_HOMES = {"ConsoleSink": "console"}
+_HOMES = {"ConsoleSink": "console", "QueuedSink": "queued"}
 
 
 def __getattr__(name: str) -> object:
