@@ -187,7 +187,7 @@ class QueuedSink:
 
     def _work(self) -> None:
         self._worker = get_ident()
-        # BaseException too: what ends the program when the sink is called by the work has nothing to end here but the thread.
+        # BaseException too: in a thread of ours there is no program that it could end, only the thread.
         while (event := self._next()) is not None:
             try:
                 self._sink.emit(event)
