@@ -52,9 +52,8 @@ def _all() -> list[ForkSafeLock]:
 
 def _take() -> None:
     held = _held[get_ident()] = []
-    for lock in sorted(_all(), key=lambda lock: lock.order):
-        if lock._lock.acquire(timeout=_PATIENCE):
-            held.append(lock)
+    in_order = sorted(_all(), key=lambda lock: lock.order)
+    held.extend(lock for lock in in_order if lock._lock.acquire(timeout=_PATIENCE))
 
 
 def _give_back() -> None:
