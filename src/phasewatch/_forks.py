@@ -19,6 +19,7 @@ _PATIENCE = 1.0  # seconds to wait for a lock; a sink may hang while it holds it
 _locks: set[ref[ForkSafeLock]] = set()
 _held: dict[int, list[ForkSafeLock]] = {}  # by thread: two may fork at once
 _prepared = False
+_limit = -1.0  # seconds to wait for a lock otherwise: for ever
 
 
 class ForkSafeLock:
@@ -26,14 +27,23 @@ class ForkSafeLock:
 
     def __init__(self, order: int) -> None:
         self._lock = RLock()
+        self._is_given_up = False
         self.order = order  # in which a fork takes the locks: that in which they are nested
         _locks.add(ref(self, _locks.discard))
 
     def __enter__(self) -> None:
-        self._lock.acquire()
+        if not self._lock.acquire(True, _limit if not self._is_given_up else 0):
+            self._is_given_up = True
+            raise TimeoutError("another thread does not let go of its lock")
 
     def __exit__(self, *error: object) -> None:
         self._lock.release()
+
+
+def hurry() -> None:
+    """Wait a second for each lock from now on, and then raise TimeoutError: the process is about to end."""
+    global _limit
+    _limit = _PATIENCE
 
 
 def prepare(after_in_child: Callable[[], object]) -> None:

@@ -40,12 +40,13 @@ class Process(State):
         log: the path of that process's event log, if it was said.
     """
 
-    __slots__ = ("attached", "lasting", "log", "token")
+    __slots__ = ("attached", "lasting", "log", "number", "token")
 
     def __init__(self, origin: PhaseInfo | None = None, log: str | None = None) -> None:
         super().__init__("running")
         # From the system and not from `random`, whose state belongs to the program.
         self.token = os.urandom(4).hex()
+        self.number = os.getpid()
         self.lasting = origin  # or what it was attached to since, for good
         self.attached: list[PhaseInfo] = []  # to what it is attached for the time of a block
         self.log = log

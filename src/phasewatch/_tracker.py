@@ -572,9 +572,12 @@ class Phase:
         # one of the two sees the other.
         vigil = self._vigil
         if vigil is not None:
-            with _monitor.lock:
-                if vigil.announced and completed:
-                    self._tell_resumed(vigil, now)
+            try:
+                with _monitor.lock:
+                    if vigil.announced and completed:
+                        self._tell_resumed(vigil, now)
+            except TimeoutError:  # the process is about to end, and who looks hangs in a sink
+                pass
         if completed:
             self._tracker.kinds.ended.append((self._describe().path, now - self._started))
 
