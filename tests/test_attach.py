@@ -136,7 +136,7 @@ def test_each_task_has_its_own() -> None:
         tasks = [asyncio.create_task(serve(A, second, last)), asyncio.create_task(serve(B, first, second))]
         await asyncio.sleep(0)
         first.set()
-        return await asyncio.gather(*tasks)
+        return [*await asyncio.gather(*tasks)]
 
     assert asyncio.run(main()) == [[UNDER_A] * 3, [UNDER_B] * 3]
 

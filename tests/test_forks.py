@@ -60,6 +60,31 @@ def test_a_thread_that_forks_gives_back_its_own_locks_only(mocker: Any) -> None:
     assert not _forks._held
 
 
+def test_in_a_hurry_a_lock_is_waited_for_once(mocker: Any) -> None:
+    lock, taken, go = ForkSafeLock(order=1), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            taken.set()
+            go.wait(30)
+
+    mocker.patch.object(_forks, "_limit", -1.0)
+    mocker.patch.object(_forks, "_PATIENCE", 0.01)
+    thread = threading.Thread(target=hold)
+    thread.start()
+    taken.wait(30)
+    _forks.hurry()
+    with pytest.raises(TimeoutError), lock:
+        pass
+    _forks._limit = -1.0
+    with pytest.raises(TimeoutError), lock:
+        pass
+    go.set()
+    thread.join()
+    with lock:
+        pass
+
+
 def test_a_child_has_no_lock_that_another_thread_had_taken_to_fork() -> None:
     run("""
 import os, threading

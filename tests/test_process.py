@@ -100,10 +100,10 @@ def test_a_child_of_a_task_hangs_under_the_phase_of_the_task(phaselog: PhaseLog)
     async def work(name: str) -> Any:
         with phase(name) as around:
             await asyncio.sleep(0)
-            return forked(opened) == [around.id, None, [name, "X"]]
+            return bool(forked(opened) == [around.id, None, [name, "X"]])
 
     async def main() -> list[bool]:
-        return await asyncio.gather(work("A"), work("B"))
+        return [*await asyncio.gather(work("A"), work("B"))]
 
     assert asyncio.run(main()) == [True, True]
 

@@ -13,8 +13,8 @@ import pytest
 
 import phasewatch
 from phasewatch import PhaseEnded, PhaseStarted, PhasewatchWarning, TrainingPlan, current, phase
-from phasewatch.sinks import JsonlSink
 from phasewatch._config import default_tracker
+from phasewatch.sinks import JsonlSink
 from phasewatch.testing import FakeClock, MemorySink, PhaseLog
 
 

@@ -101,7 +101,7 @@ with phasewatch.run("r", log={str(log)!r}), phase("MAIN"):
     names = [name for name, status in ends(log) if status == "interrupted"]
     assert sorted(names) == ["A", "B", "C", "IN A", "IN B", "IN C", "MAIN", "r"]
     assert all(names.index("IN " + name) < names.index(name) < names.index("r") for name in "ABC")
-    assert "r" == names[-1]
+    assert names[-1] == "r"
     assert_every_start_has_one_end(log)
     assert len(interruptions(watched)) == 5, "one for the innermost of each thread, and one for the run"
 
@@ -115,18 +115,27 @@ def hammer():
             for _ in range(3):
                 with phase("INNER"):
                     outer.advance(loss=1.0)
-with phasewatch.run("r", log={str(log)!r}):
+with phasewatch.run("r"):
     for _ in range(4):
         threading.Thread(target=hammer, daemon=True).start()
     time.sleep(0.1)
     {KILL}
 """
-    watched = same(program + DONE)
+    setup = f"""
+from phasewatch.sinks import JsonlSink
+class Closing:
+    def emit(self, event): pass
+    def close(self): time.sleep(0.2)
+phasewatch.configure(sinks=[JsonlSink({str(log)!r}), Closing()])
+"""
+    watched = same(program + DONE, setup)
     assert (watched.code, watched.err, watched.reports) == (TERM, "", ())
     records = logged(log)
-    assert {count for count in Counter(r["id"] for r in records if r["event"] == "end").values()} == {1}
+    assert set(Counter(r["id"] for r in records if r["event"] == "end").values()) == {1}
     unended = {r["id"] for r in records if r["event"] == "start"} - {r["id"] for r in records if r["event"] == "end"}
     assert len(unended) <= 4, "of each thread, what it was just about to open or to end"
+    run_ended = next(number for number, r in enumerate(records) if r["event"] == "end" and r["name"] == "r")
+    assert len([r for r in records[run_ended:] if r["event"] == "start"]) <= 4
 
 
 def test_tasks_of_a_running_loop(log: Path) -> None:
