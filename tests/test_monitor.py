@@ -356,3 +356,4 @@ def test_where_the_interpreter_allows_no_more_threads_at_its_end_nothing_is_repo
     monitor.is_running = False
     monitor.start()
     assert len(caplog.records) == 1
+    monitor.stop()  # which waits for no thread that never was

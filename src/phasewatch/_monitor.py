@@ -82,8 +82,9 @@ class Monitor:
         if self._stop is None:
             atexit.register(self.stop)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, args=(self._stop,), name="phasewatch", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._work, args=(self._stop,), name="phasewatch", daemon=True)
+        thread.start()
+        self._thread = thread
 
     def _work(self, stop: threading.Event) -> None:
         idle = 0
