@@ -217,7 +217,7 @@ def test_failures_that_are_caught_again_and_again_do_not_fill_the_memory(phaselo
                     raise ValueError
             except ValueError:
                 pass
-        assert 0 < len(outer._faults) < 50
+        assert 0 < len(outer._more().faults) < 50
 
 
 def test_an_exception_that_was_caught_is_not_taken_for_the_next_one(phaselog: PhaseLog) -> None:
@@ -644,7 +644,7 @@ def test_a_counter_may_be_named_n(phaselog: PhaseLog) -> None:
     with phase("A", counters={"n": None}) as handle:
         handle.advance(n=3)
     assert ends(phaselog)["A"].counters == {"n": 3}
-    assert handle._extra is None
+    assert not handle._more().warned
 
 
 @pytest.mark.parametrize("mapping", [5, [("a", 1, 2)], "text"])

@@ -26,13 +26,12 @@ class Run(Phase):
     __slots__ = ("_clock", "_log", "_plan", "_sinks", "_unwatch")
 
     role = "run"
-    _finds_its_place = True
 
     def __init__(
         self, name: str, spec: PhaseSpec, plan: TrainingPlan | None, sinks: tuple[Sink, ...] | None,
         log: JsonlSink | None, clock: Callable[[], float] | None,
     ) -> None:  # fmt: skip
-        super().__init__(default_tracker, name, spec)
+        self._prepare(default_tracker, name, spec)
         self._plan = plan
         self._sinks = sinks
         self._log = log
