@@ -15,7 +15,20 @@ ROOT = Path(phasewatch.__file__).parent
 # Modules of one floor may not import each other; those of one room (a folder) have floors of their own inside it.
 FLOORS = [
     {"_annotations"},
-    {"_report", "_environment", "_fault", "_forks", "_loops", "_tally", "_wrap", "events", "durations", "eta", "plan"},
+    {
+        "_report",
+        "_environment",
+        "_fault",
+        "_forks",
+        "_loops",
+        "_tally",
+        "_wrap",
+        "events",
+        "durations",
+        "eta",
+        "plan",
+        "stalls",
+    },
     {"_monitor", "_spec", "metalog", "totals"},
     {"sinks"},
     {"_dispatcher"},

@@ -19,7 +19,7 @@ _LONGEST = 1e12  # seconds; above, or not a number, is no length
 _MEMORY = 64  # lengths after which an old one counts for e times less
 _KEEP = 1.0 - 1.0 / 256  # by how much the longest fades at each
 _MARGIN = 1.25  # of the longest: below, no alarm
-# Of the logarithms: what their deviation is taken for before anything is known, with the weight of so many lengths, and at least.
+# Squared deviations of the logarithms: taken before anything is known, with the weight of so many lengths, and the least.
 _GUESS, _GUESS_WEIGHT, _LEAST = 0.8**2, 3.0, 0.25**2
 _CLIP = 5.0**2  # squared deviations beyond which a length is taken for less: a laptop that slept is no kind of step
 _Z = 4.3  # normal deviations that one healthy length in 100,000 passes
@@ -56,26 +56,22 @@ class Spread:
             return
         variance, cube = self._variance, self._cube
         away = value - self._mean
-        limit = _CLIP * max((variance * weight + _GUESS * _GUESS_WEIGHT) / (weight + _GUESS_WEIGHT), _LEAST)
         square = away * away
-        if square > limit:
-            away = sqrt(limit) if away > 0.0 else -sqrt(limit)
-            square = limit
-            # A long one that finished counts as the longest, for as much of it as is believed.
-            seconds = min(seconds, exp(self._mean + away))
+        if square > _CLIP * _LEAST:
+            limit = _CLIP * max((variance * weight + _GUESS * _GUESS_WEIGHT) / (weight + _GUESS_WEIGHT), _LEAST)
+            if square > limit:
+                away, square = (sqrt(limit) if away > 0.0 else -sqrt(limit)), limit
+                # One that took far too long counts among the longest with as much of it as is believed.
+                seconds = min(seconds, exp(self._mean + away))
         faded = self._longest * _KEEP
         self._longest = seconds if seconds > faded else faded
-        if weight < _MEMORY:
-            share = 1.0 / (weight + 1)
-        else:
-            share = 1.0 / _MEMORY
+        share = 1.0 / (weight + 1) if weight < _MEMORY else 1.0 / _MEMORY
         if weight < 2 * _MEMORY - 1:  # what a fading mean is worth in lengths of equal weight
             self._weight = weight + 1
         # Moments of a mixture of what was known and one new length.
         rest, step = 1.0 - share, share * away
-        self._fourth = rest * (
-            self._fourth - 4.0 * step * cube + 6.0 * step * step * variance + share * (1.0 - 3.0 * share * rest) * square * square
-        )
+        grown = share * (1.0 - 3.0 * share * rest) * square * square
+        self._fourth = rest * (self._fourth - 4.0 * step * cube + 6.0 * step * step * variance + grown)
         self._cube = rest * (cube - 3.0 * step * variance + share * (rest - share) * square * away)
         self._variance = rest * (variance + step * away)
         self._mean += step
@@ -114,7 +110,8 @@ class Spread:
         variance = self._variance
         if variance < 1e-6:
             return _Z
-        skew = self._cube / (variance + 0.05**2) ** 1.5 * self._weight / (self._weight + _SKEW_WEIGHT)
+        spread = variance + 0.05**2  # what nobody would call spread is not skewed either
+        skew = self._cube / (spread * sqrt(spread)) * self._weight / (self._weight + _SKEW_WEIGHT)
         tail = 1.0
         if skew < 0.0:
             skew *= 0.5  # a tail of short ones says little of the long
@@ -127,13 +124,11 @@ class Spread:
         if abs(skew) < 1e-3:
             return _Z
         # Quantile of a gamma distribution of this skewness, after Wilson and Hilferty.
-        skewed = 2.0 / skew * ((1.0 + skew * _Z / 6.0 - skew * skew / 36.0) ** 3 - 1.0)
-        return _Z + tail * (skewed - _Z)
+        root = 1.0 + skew * _Z / 6.0 - skew * skew / 36.0
+        return _Z + tail * (2.0 / skew * (root * root * root - 1.0) - _Z)
 
 
-def stalled_after(
-    spread: Spread | None, *, expect: float | None = None, stall_after: float | None = None
-) -> float | None:
+def stalled_after(spread: Spread | None, *, expect: float | None = None, stall_after: float | None = None) -> float | None:
     """Return the seconds after which an open phase is stalled, or None if nothing is known of its length.
 
     Args:
@@ -141,7 +136,7 @@ def stalled_after(
         expect: seconds that it usually takes, as the user says: counts instead of the spread.
         stall_after: seconds after which it is stalled, as the user says: counts before all, exactly; ``inf`` is never.
 
-    A hint that is no length (negative, nan; an ``expect`` of infinity is one) is as none.
+    A hint that is no length (negative, nan) is as none.
     """
     if stall_after is not None and stall_after >= 0.0:
         return stall_after
