@@ -16,12 +16,14 @@ _FEW = 10  # below, the spread is a guess
 _FEW_FACTOR = 6.0  # of the longest, while it is
 _FLOOR = 1.0  # seconds; below, differences are of no interest to a rule with a minute of slack
 _LONGEST = 1e12  # seconds; above, or not a number, is no length
+_MOST = log(_LONGEST)
 _MEMORY = 64  # lengths after which an old one counts for e times less
 _KEEP = 1.0 - 1.0 / 256  # by how much the longest fades at each
 _MARGIN = 1.25  # of the longest: below, no alarm
 # Squared deviations of the logarithms: taken before anything is known, with the weight of so many lengths, and the least.
 _GUESS, _GUESS_WEIGHT, _LEAST = 0.8**2, 3.0, 0.25**2
-_CLIP = 5.0**2  # squared deviations beyond which a length is taken for less: a laptop that slept is no kind of step
+_BELIEVED = 5.0  # deviations beyond which a length is taken for less: a laptop that slept is no kind of step
+_NEVER_CLIPPED = _BELIEVED**2 * _LEAST  # squared, whatever the spread
 _Z = 4.3  # normal deviations that one healthy length in 100,000 passes
 _P90 = 1.2816
 _SKEW_LEAST, _SKEW_MOST, _SKEW_WEIGHT = -1.0, 2.2, 5.0
@@ -57,8 +59,8 @@ class Spread:
         variance, cube = self._variance, self._cube
         away = value - self._mean
         square = away * away
-        if square > _CLIP * _LEAST:
-            limit = _CLIP * max((variance * weight + _GUESS * _GUESS_WEIGHT) / (weight + _GUESS_WEIGHT), _LEAST)
+        if square > _NEVER_CLIPPED:
+            limit = _BELIEVED**2 * max((variance * weight + _GUESS * _GUESS_WEIGHT) / (weight + _GUESS_WEIGHT), _LEAST)
             if square > limit:
                 away, square = (sqrt(limit) if away > 0.0 else -sqrt(limit)), limit
                 # One that took far too long counts among the longest with as much of it as is believed.
@@ -100,10 +102,12 @@ class Spread:
         guess = (self._variance * weight + _GUESS * _GUESS_WEIGHT) / (weight + _GUESS_WEIGHT)
         # The next one is as uncertain as the mean is, too.
         deviation = sqrt(max(guess * (1.0 + 1.0 / weight), _LEAST))
-        end = exp(min(self._mean + self._deviations() * deviation, log(_LONGEST)))
+        end = exp(min(self._mean + self._deviations() * deviation, _MOST))
+        # What was added before the spread was known, or has changed since, is believed as far as it fits now.
+        longest = min(self._longest, exp(min(self._mean + _BELIEVED * deviation, _MOST)))
         if self.count < _FEW:
-            end = min(end, _FEW_FACTOR * self._longest)
-        return max(end, _MARGIN * self._longest)
+            end = min(end, _FEW_FACTOR * longest)
+        return max(end, _MARGIN * longest)
 
     def _deviations(self) -> float:
         """Deviations from the mean that one in 100,000 passes: more, the longer the upper tail of the logarithms."""
