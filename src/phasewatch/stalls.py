@@ -6,15 +6,14 @@ does in simulation are in docs/decisions, "When a phase is stalled"; benchmarks/
 
 from __future__ import annotations
 
-from math import exp, log, sqrt
+from math import expm1, log, log1p, sqrt
 
 SLACK = 60.0  # seconds that nobody minds to wait: no threshold is below
 FACTOR = 3.0  # a hang is told after so many times the usual, and the slack, unless healthy ones take as long
 
 _FEWEST = 3  # lengths before anything is said: one of them may be a warm-up, and two say nothing of spread
-_FEW = 10  # below, the spread is a guess
-_FEW_FACTOR = 6.0  # of the longest, while it is
-_FLOOR = 1.0  # seconds; below, differences are of no interest to a rule with a minute of slack
+_FEW = 6  # below, the spread is a guess
+_FEW_FACTOR = 8.0  # of the longest, while it is
 _LONGEST = 1e12  # seconds; above, or not a number, is no length
 _MOST = log(_LONGEST)
 _MEMORY = 64  # lengths after which an old one counts for e times less
@@ -24,8 +23,9 @@ _MARGIN = 1.25  # of the longest: below, no alarm
 _GUESS, _GUESS_WEIGHT, _LEAST = 0.8**2, 3.0, 0.25**2
 _BELIEVED = 5.0  # deviations beyond which a length is taken for less: a laptop that slept is no kind of step
 _NEVER_CLIPPED = _BELIEVED**2 * _LEAST  # squared, whatever the spread
-_Z = 4.3  # normal deviations that one healthy length in 100,000 passes
+_Z = 4.4  # normal deviations that one healthy length in 200,000 passes
 _P90 = 1.2816
+_TAIL_LEAST, _TAIL_RANGE = 0.1, 0.25
 _SKEW_LEAST, _SKEW_MOST, _SKEW_WEIGHT = -1.0, 2.2, 5.0
 
 
@@ -46,15 +46,15 @@ class Spread:
         if not 0.0 <= seconds < _LONGEST:
             return
         self.count += 1
-        value = log(seconds) if seconds > _FLOOR else 0.0
+        value = log1p(seconds)
         weight = self._weight
         if weight == 0:
-            # The first is often a warm-up. The longest remembers it, the spread only until there is another.
-            if seconds > self._longest:
-                self._longest = seconds
-            self._mean = value
+            # The first may be a warm-up, and is left to the longest; but should the second be longer, then that is.
+            self._longest = max(seconds, self._longest)
             if self.count > 1:
                 self._weight = 1
+                value = min(value, self._mean)
+            self._mean = value
             return
         variance, cube = self._variance, self._cube
         away = value - self._mean
@@ -64,7 +64,7 @@ class Spread:
             if square > limit:
                 away, square = (sqrt(limit) if away > 0.0 else -sqrt(limit)), limit
                 # One that took far too long counts among the longest with as much of it as is believed.
-                seconds = min(seconds, exp(self._mean + away))
+                seconds = min(seconds, expm1(self._mean + away))
         faded = self._longest * _KEEP
         self._longest = seconds if seconds > faded else faded
         share = 1.0 / (weight + 1) if weight < _MEMORY else 1.0 / _MEMORY
@@ -83,7 +83,7 @@ class Spread:
         """The seconds within which nine in ten finish, by what is known; None before the first."""
         if self.count == 0:
             return None
-        return min(exp(self._mean + _P90 * sqrt(self._variance)), self._longest)
+        return min(expm1(self._mean + _P90 * sqrt(self._variance)), self._longest)
 
     def threshold(self) -> float | None:
         """Return the seconds beyond which a healthy one is implausible; None while too little is known.
@@ -97,20 +97,20 @@ class Spread:
         return max(end, min(end + SLACK, FACTOR * usual + SLACK))
 
     def _end(self) -> float:
-        """Seconds that one healthy length in 100,000 passes, as far as that can be known."""
+        """Seconds that one healthy length in 200,000 passes, as far as that can be known."""
         weight = self._weight
         guess = (self._variance * weight + _GUESS * _GUESS_WEIGHT) / (weight + _GUESS_WEIGHT)
         # The next one is as uncertain as the mean is, too.
         deviation = sqrt(max(guess * (1.0 + 1.0 / weight), _LEAST))
-        end = exp(min(self._mean + self._deviations() * deviation, _MOST))
+        end = expm1(min(self._mean + self._deviations() * deviation, _MOST))
         # What was added before the spread was known, or has changed since, is believed as far as it fits now.
-        longest = min(self._longest, exp(min(self._mean + _BELIEVED * deviation, _MOST)))
+        longest = min(self._longest, expm1(min(self._mean + _BELIEVED * deviation, _MOST)))
         if self.count < _FEW:
             end = min(end, _FEW_FACTOR * longest)
         return max(end, _MARGIN * longest)
 
     def _deviations(self) -> float:
-        """Deviations from the mean that one in 100,000 passes: more, the longer the upper tail of the logarithms."""
+        """Deviations from the mean that one in 200,000 passes: more, the longer the upper tail of the logarithms."""
         variance = self._variance
         if variance < 1e-6:
             return _Z
@@ -118,12 +118,12 @@ class Spread:
         skew = self._cube / (spread * sqrt(spread)) * self._weight / (self._weight + _SKEW_WEIGHT)
         tail = 1.0
         if skew < 0.0:
-            skew *= 0.5  # a tail of short ones says little of the long
+            skew *= 0.3  # a tail of short ones says little of the long
         else:
             # Two lengths that alternate are as skewed as a long tail; but of all that is as skewed they have the least
             # fourth moment (Pearson: kurtosis >= skewness^2 + 1), and beyond the longer of them there is nothing.
             excess = self._fourth / variance**2 - self._cube**2 / variance**3 - 1.0
-            tail = min(1.0, max(0.0, (excess - 0.1) / 0.7))
+            tail = min(1.0, max(0.0, (excess / (1.0 + self._cube**2 / variance**3) - _TAIL_LEAST) / _TAIL_RANGE))
         skew = min(max(skew, _SKEW_LEAST), _SKEW_MOST)
         if abs(skew) < 1e-3:
             return _Z
