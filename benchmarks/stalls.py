@@ -3,11 +3,11 @@
     python benchmarks/stalls.py                    # the table of docs/decisions, in about a minute
     python benchmarks/stalls.py --runs 200         # rougher, sooner
 
-Each run adds the lengths of its phases one after the other to a `Spread`, and asks before each how long it may take. What a
-cell says: the runs in which a healthy phase passed its threshold; then, for a phase that hangs at a random place of the run
-(from the fourth on), how many are told within what is promised, three times the usual length and a minute (and 5 % more), and
-the seconds until it is told as a multiple of the promise, median and 95th percentile. The usual length is the 90th percentile
-of the kind, where it drifts that of the moment.
+Each run adds the lengths of its phases one after the other to a `Spread`, and asks before each how long it may take. A cell
+says: the runs in which a healthy phase passed its threshold; then, for a phase that hangs at a random place of the run (from
+the fourth on), how many are told within what is promised, three times the usual length and a minute (and 5 % more), and the
+seconds until it is told as a multiple of the promise, median and 95th percentile. The usual length is the 90th percentile of
+the kind; where it drifts, that of the moment; of two kinds of step that come often, the longer, else the common one.
 """
 
 from __future__ import annotations

@@ -12,21 +12,25 @@ SLACK = 60.0  # seconds that nobody minds to wait: no threshold is below
 FACTOR = 3.0  # a hang is told after so many times the usual, and the slack, unless healthy ones take as long
 
 _FEWEST = 3  # lengths before anything is said: one of them may be a warm-up, and two say nothing of spread
-_FEW = 6  # below, the spread is a guess
+_FEW = 8  # below, the spread is a guess
 _FEW_FACTOR = 8.0  # of the longest, while it is
 _LONGEST = 1e12  # seconds; above, or not a number, is no length
 _MOST = log(_LONGEST)
 _MEMORY = 64  # lengths after which an old one counts for e times less
-_KEEP = 1.0 - 1.0 / 256  # by how much the longest fades at each
+_KEEP = 1.0 - 1.0 / 128  # by how much the longest fades at each
 _MARGIN = 1.25  # of the longest: below, no alarm
 # Squared deviations of the logarithms: taken before anything is known, with the weight of so many lengths, and the least.
 _GUESS, _GUESS_WEIGHT, _LEAST = 0.8**2, 3.0, 0.25**2
 _BELIEVED = 5.0  # deviations beyond which a length is taken for less: a laptop that slept is no kind of step
+_LIKELY = 0.65  # their deviation while little is known, to tell what is strange; the guess is of what must be reckoned with
 _NEVER_CLIPPED = _BELIEVED**2 * _LEAST  # squared, whatever the spread
-_Z = 4.4  # normal deviations that one healthy length in 200,000 passes
+_Z = 4.5  # normal deviations that one healthy length in 300,000 passes
 _P90 = 1.2816
-_TAIL_LEAST, _TAIL_RANGE = 0.1, 0.25
-_SKEW_LEAST, _SKEW_MOST, _SKEW_WEIGHT = -1.0, 2.2, 5.0
+_TAIL_LEAST, _TAIL_RANGE = (
+    0.1,
+    0.25,
+)  # of the excess over the least kurtosis, as a share of it: where a tail begins, and is whole
+_SKEW_LEAST, _SKEW_MOST, _SKEW_WEIGHT = -1.0, 2.2, 1.0  # the weight: of lengths that are not skewed
 
 
 class Spread:
@@ -54,13 +58,14 @@ class Spread:
             if self.count > 1:
                 self._weight = 1
                 value = min(value, self._mean)
+                self._longest = min(self._longest, expm1(value + _BELIEVED * _LIKELY))
             self._mean = value
             return
         variance, cube = self._variance, self._cube
         away = value - self._mean
         square = away * away
         if square > _NEVER_CLIPPED:
-            limit = _BELIEVED**2 * max((variance * weight + _GUESS * _GUESS_WEIGHT) / (weight + _GUESS_WEIGHT), _LEAST)
+            limit = _BELIEVED**2 * max((variance * weight + _LIKELY**2 * _GUESS_WEIGHT) / (weight + _GUESS_WEIGHT), _LEAST)
             if square > limit:
                 away, square = (sqrt(limit) if away > 0.0 else -sqrt(limit)), limit
                 # One that took far too long counts among the longest with as much of it as is believed.
@@ -97,28 +102,30 @@ class Spread:
         return max(end, min(end + SLACK, FACTOR * usual + SLACK))
 
     def _end(self) -> float:
-        """Seconds that one healthy length in 200,000 passes, as far as that can be known."""
+        """Seconds that one healthy length in 300,000 passes, as far as that can be known."""
         weight = self._weight
         guess = (self._variance * weight + _GUESS * _GUESS_WEIGHT) / (weight + _GUESS_WEIGHT)
         # The next one is as uncertain as the mean is, too.
         deviation = sqrt(max(guess * (1.0 + 1.0 / weight), _LEAST))
-        end = expm1(min(self._mean + self._deviations() * deviation, _MOST))
+        # A long tail stretches what was seen of the spread, not what is only guessed.
+        above = _Z * deviation + self._tail() * sqrt(self._variance)
+        end = expm1(min(self._mean + above, _MOST))
         # What was added before the spread was known, or has changed since, is believed as far as it fits now.
         longest = min(self._longest, expm1(min(self._mean + _BELIEVED * deviation, _MOST)))
         if self.count < _FEW:
             end = min(end, _FEW_FACTOR * longest)
         return max(end, _MARGIN * longest)
 
-    def _deviations(self) -> float:
-        """Deviations from the mean that one in 200,000 passes: more, the longer the upper tail of the logarithms."""
+    def _tail(self) -> float:
+        """Deviations beyond those of a normal distribution that one in 300,000 passes: the tail of the logarithms."""
         variance = self._variance
         if variance < 1e-6:
-            return _Z
+            return 0.0
         spread = variance + 0.05**2  # what nobody would call spread is not skewed either
         skew = self._cube / (spread * sqrt(spread)) * self._weight / (self._weight + _SKEW_WEIGHT)
         tail = 1.0
         if skew < 0.0:
-            skew *= 0.3  # a tail of short ones says little of the long
+            skew *= 0.4  # a tail of short ones says little of the long
         else:
             # Two lengths that alternate are as skewed as a long tail; but of all that is as skewed they have the least
             # fourth moment (Pearson: kurtosis >= skewness^2 + 1), and beyond the longer of them there is nothing.
@@ -126,10 +133,10 @@ class Spread:
             tail = min(1.0, max(0.0, (excess / (1.0 + self._cube**2 / variance**3) - _TAIL_LEAST) / _TAIL_RANGE))
         skew = min(max(skew, _SKEW_LEAST), _SKEW_MOST)
         if abs(skew) < 1e-3:
-            return _Z
+            return 0.0
         # Quantile of a gamma distribution of this skewness, after Wilson and Hilferty.
         root = 1.0 + skew * _Z / 6.0 - skew * skew / 36.0
-        return _Z + tail * (2.0 / skew * (root * root * root - 1.0) - _Z)
+        return tail * (2.0 / skew * (root * root * root - 1.0) - _Z)
 
 
 def stalled_after(spread: Spread | None, *, expect: float | None = None, stall_after: float | None = None) -> float | None:
