@@ -12,7 +12,7 @@ SLACK = 60.0  # seconds that nobody minds to wait: no threshold is below
 FACTOR = 3.0  # a hang is told after so many times the usual, and the slack, unless healthy ones take as long
 
 _FEWEST = 3  # lengths before anything is said: one of them may be a warm-up, and two say nothing of spread
-_FEW = 8  # below, the spread is a guess
+_FEW = 9  # below, the spread is a guess
 _FEW_FACTOR = 8.0  # of the longest, while it is
 _LONGEST = 1e12  # seconds; above, or not a number, is no length
 _MOST = log(_LONGEST)
@@ -26,10 +26,8 @@ _LIKELY = 0.65  # their deviation while little is known, to tell what is strange
 _NEVER_CLIPPED = _BELIEVED**2 * _LEAST  # squared, whatever the spread
 _Z = 4.5  # normal deviations that one healthy length in 300,000 passes
 _P90 = 1.2816
-_TAIL_LEAST, _TAIL_RANGE = (
-    0.1,
-    0.25,
-)  # of the excess over the least kurtosis, as a share of it: where a tail begins, and is whole
+# Where a tail begins, and from there until it is whole: the excess over the least kurtosis, as a share of it.
+_TAIL_LEAST, _TAIL_RANGE = 0.1, 0.25
 _SKEW_LEAST, _SKEW_MOST, _SKEW_WEIGHT = -1.0, 2.2, 1.0  # the weight: of lengths that are not skewed
 
 
