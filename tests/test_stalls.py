@@ -68,10 +68,46 @@ def test_a_threshold_is_a_number_and_no_less_than_a_minute(lengths: list[float])
     assert 60 <= threshold_of(*lengths) < math.inf
 
 
-@given(lengths=st.lists(st.floats(min_value=100, max_value=340), min_size=3, max_size=50))
-def test_what_was_healthy_within_the_last_fifty_is_so_again(lengths: list[float]) -> None:
+@given(lengths=st.lists(st.floats(min_value=10_000, max_value=34_000), min_size=3, max_size=25))
+@example(lengths=[10_000.0] * 24 + [34_000.0])
+@example(lengths=[10_000.0] * 8 + [34_000.0] + [10_000.0] * 16)
+def test_what_was_healthy_among_the_last_is_so_again(lengths: list[float]) -> None:
     # Up to lengths that are too far from the rest to be believed.
+    assert threshold_of(*[10_000.0] * 100, *lengths) >= max(lengths)
     assert threshold_of(*lengths) >= max(lengths)
+
+
+@given(lengths=histories)
+def test_the_usual_length_is_no_longer_than_the_longest(lengths: list[float]) -> None:
+    usual = spread_of(*lengths).usual
+    assert usual is not None
+    assert 0 <= usual <= max(lengths)
+
+
+def test_the_moments_are_those_of_the_logarithms_without_the_first() -> None:
+    rng = random.Random(5)
+    lengths = [0.0, *(rng.lognormvariate(3, 0.4) for _ in range(40))]
+    spread = spread_of(5000.0, *lengths[1:])
+    logs = [math.log1p(length) for length in lengths[1:]]
+    mean = math.fsum(logs) / len(logs)
+    central = [math.fsum((value - mean) ** power for value in logs) / len(logs) for power in (2, 3, 4)]
+    assert spread._mean == pytest.approx(mean)
+    assert [spread._variance, spread._cube, spread._fourth] == pytest.approx(central)
+
+
+def test_a_long_tail_raises_the_threshold_and_a_second_kind_does_not() -> None:
+    # Exponential logarithms (a Pareto), and two lengths of the same mean and deviation of the logarithms.
+    rng = random.Random(2)
+    logs = [-math.log((n + 0.5) / 60) for n in range(60)]
+    rng.shuffle(logs)
+    tail = [math.exp(7 + 0.4 * value) for value in logs]
+    values = [math.log(length) for length in tail]
+    mean = math.fsum(values) / 60
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / 60)
+    two = [math.exp(mean + deviation * (3 if n % 10 == 9 else -1 / 3)) for n in range(60)]
+    even = [math.exp(mean + deviation * (1 if n % 2 else -1)) for n in range(60)]
+    assert threshold_of(*tail) > 3 * threshold_of(*two)
+    assert threshold_of(*two) < 1.5 * threshold_of(*even)
 
 
 @given(lengths=st.lists(st.floats(min_value=100, max_value=1e5), min_size=3, max_size=50))
@@ -84,7 +120,7 @@ def test_long_lengths_scale_and_the_minute_does_not(lengths: list[float]) -> Non
 def test_the_more_is_known_of_a_steady_kind_the_sooner_a_hang_is_told() -> None:
     thresholds = [threshold_of(*[600.0] * n) for n in range(3, 200)]
     assert thresholds == sorted(thresholds, reverse=True)
-    assert thresholds[0] > 3 * 600 + 60  # a longer one may be yet to come
+    assert thresholds[0] == 8 * 600  # a longer one may be yet to come
     assert thresholds[60] <= 3 * 600 + 60
     assert thresholds[-1] > 2 * 600  # a kind may change
 
