@@ -151,9 +151,7 @@ def _after_fork() -> None:
     inside = me in _taking
     _taking.clear()
     _causes.clear()
-    for waiting in _waiting.values():
-        waiting.clear()  # the parent's to tell
-    _waiting.clear()
+    _waiting.clear()  # the parent's to tell
     if inside:
         _taking[me] = None
         _causes[me] = ()
