@@ -26,7 +26,10 @@ FLOORS = [
     {"testing"},
     {"__init__"},
 ]
-ROOMS = {"metalog": [{"catalog", "plain"}, {"banners"}, {"__init__"}], "sinks": [{"console", "jsonl"}, {"__init__"}]}
+ROOMS = {
+    "metalog": [{"catalog", "plain"}, {"banners"}, {"__init__"}],
+    "sinks": [{"console", "jsonl", "queued"}, {"__init__"}],
+}
 
 
 def floor_of(module: str, floors: list[set[str]]) -> int:

@@ -7,10 +7,11 @@ from .._annotations import TYPE_CHECKING
 if TYPE_CHECKING:
     from .console import ConsoleSink
     from .jsonl import JsonlSink
+    from .queued import QueuedSink
 
-__all__ = ["ConsoleSink", "JsonlSink"]
+__all__ = ["ConsoleSink", "JsonlSink", "QueuedSink"]
 
-_HOMES = {"ConsoleSink": "console", "JsonlSink": "jsonl"}
+_HOMES = {"ConsoleSink": "console", "JsonlSink": "jsonl", "QueuedSink": "queued"}
 
 
 def __getattr__(name: str) -> object:

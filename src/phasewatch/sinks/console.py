@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import select
+import signal
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -22,6 +24,7 @@ from ..metalog.plain import encodable
 from ..totals import Totals
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import IO, Literal
 
     from ..events import Event
@@ -73,7 +76,12 @@ class ConsoleSink:
             totals = self._add_up(event)
             lines = self._lines(event)
             if lines or totals is not None:
-                self._write(lines, totals, event.elapsed if isinstance(event, PhaseEnded) else 0.0)
+                elapsed = event.elapsed if isinstance(event, PhaseEnded) else 0.0
+                if _sigpipe_kills():
+                    with _without_sigpipe():
+                        self._write(lines, totals, elapsed)
+                else:
+                    self._write(lines, totals, elapsed)
 
     def close(self) -> None:
         """Nothing is held open: the stream belongs to the program."""
@@ -117,16 +125,18 @@ class ConsoleSink:
             is_tty = _is_tty(file)
             width = console.width if is_tty else RULE_WIDTH
             text = Text.assemble(*(_styled(line, width) for line in lines), end="")
-            with console:  # one write for all
-                if is_tty and not console.is_dumb_terminal:
-                    # Where a progress bar has left the cursor inside a line, go to the next: as many blanks as leave a
-                    # cursor at the start of a line in it, and take any other to the next one. Shells do it likewise.
-                    console.print(" " * (console.width - 1), end="", soft_wrap=True)
-                    console.control(_START_OF_LINE)
-                console.print(text, soft_wrap=True, end="")
-                if totals is not None:
-                    console.print(_table(totals, elapsed, console.width))
-                    console.print()
+            table = None if totals is None else _table(totals, elapsed, console.width)
+            goes_to_start = is_tty and not console.is_dumb_terminal
+            if console.record or console.is_jupyter or os.name != "posix":
+                with console:  # one write for all
+                    _print(console, text, table, goes_to_start)
+            else:
+                # rich renders and does not write: it keeps what it could not write, and ends the program on a broken pipe.
+                # It flushes all the same, so what the program printed fails here and not there.
+                file.flush()
+                with console.capture() as rendered:
+                    _print(console, text, table, goes_to_start)
+                _write_once(file, rendered.get(), encoding)
         else:
             plain = "".join(f"{text}\n" for _, text, _ in lines)
             if totals is not None:
@@ -134,12 +144,19 @@ class ConsoleSink:
             _write_once(file, plain, encoding)
 
 
+class _Standard(Console):
+    """A console whose broken pipe is an error as any other."""
+
+    def on_broken_pipe(self) -> None:
+        raise
+
+
 def _standard_console() -> Console:
     force: bool | None = None
     if "FORCE_COLOR" in os.environ and not flag("FORCE_COLOR"):
         # rich takes FORCE_COLOR=0 for a yes and an empty one for a no-terminal; a person means: do not force.
         force = _is_tty(Console(force_terminal=False).file)
-    return Console(force_terminal=force, highlight=False, markup=False, emoji=False)
+    return _Standard(force_terminal=force, highlight=False, markup=False, emoji=False)
 
 
 def _is_tty(file: IO[str]) -> bool:
@@ -154,6 +171,18 @@ def _styled(line: _Line, width: int) -> tuple[str, str]:
     if role == "rule":
         return text[:width] + "\n", "dim"
     return text + "\n", _STYLES[tone] if role == "title" else ""
+
+
+def _print(console: Console, text: Text, table: Table | None, goes_to_start: bool) -> None:
+    if goes_to_start:
+        # Where a progress bar has left the cursor inside a line, go to the next: as many blanks as leave a
+        # cursor at the start of a line in it, and take any other to the next one. Shells do it likewise.
+        console.print(" " * (console.width - 1), end="", soft_wrap=True)
+        console.control(_START_OF_LINE)
+    console.print(text, soft_wrap=True, end="")
+    if table is not None:
+        console.print(table)
+        console.print()
 
 
 def _write_once(file: IO[str], text: str, encoding: str) -> None:
@@ -173,6 +202,23 @@ def _write_once(file: IO[str], text: str, encoding: str) -> None:
         except BlockingIOError:  # somebody made the pipe non-blocking, and it is full
             if not select.select([], [fileno], [], _PATIENCE)[1]:
                 raise
+
+
+def _sigpipe_kills() -> bool:
+    return os.name == "posix" and signal.getsignal(signal.SIGPIPE) is signal.SIG_DFL
+
+
+@contextmanager
+def _without_sigpipe() -> Iterator[None]:
+    """Have a broken pipe raise in this thread, where the program wants to die of one: of its own writes, and not of ours."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGPIPE])
+    was_pending = signal.SIGPIPE in signal.sigpending()
+    try:
+        yield
+    finally:
+        if not was_pending and signal.SIGPIPE in signal.sigpending():
+            signal.sigwait([signal.SIGPIPE])
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _plain_fileno(file: IO[str]) -> int | None:
