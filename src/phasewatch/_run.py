@@ -59,6 +59,8 @@ class Run(Phase):
             sinks = (*sinks, log)
         tracker = Tracker(sinks, default_tracker.clock if self._clock is None else self._clock)
         tracker.heartbeat, tracker.stalls = default_tracker.heartbeat, default_tracker.stalls
+        if self._sinks is None:  # what fails of the configured ones is reported once, inside the run or outside
+            tracker._dispatcher.reported = default_tracker._dispatcher.reported
         return None, tracker
 
     def _close(self, error: BaseException | None) -> None:
