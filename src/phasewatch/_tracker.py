@@ -712,7 +712,7 @@ class Phase:
     def _advance(self, n: object, weight: object, values: dict[str, object]) -> None:
         """Do what advance() has to do where it does not merely count."""
         if not self._is_open():
-            self._warn("advance", f"is told to advance, but it is {self.status}; call advance inside its block")
+            self._warn("advance", f"is told to advance, but it is {self._whereabouts()}; call advance inside its block")
             return
         try:
             tally = self._tally or self._begin_tally()
@@ -768,7 +768,8 @@ class Phase:
 
     def _show_last(self, tally: Tally, now: float) -> None:
         """Tell the final count, if the last line was held back because it came too soon after another."""
-        if tally.every is None and not tally.stepped and tally.done != tally.shown:
+        due = tally.every is None or tally.done % tally.every == 0
+        if due and not tally.stepped and tally.done != tally.shown:
             self._show(tally, now)
 
     def _time_left(self, now: float, units_left: int | None = None) -> float | None:
@@ -796,13 +797,16 @@ class Phase:
         Works for asynchronous iterables, with ``async for``.
         """
         if not self._is_open():
-            self._warn("track", f"is told to track, but it is {self.status}; iterate inside its block")
+            self._warn("track", f"is told to track, but it is {self._whereabouts()}; iterate inside its block")
             return iter(iterable) if hasattr(iterable, "__iter__") else iterable
         tally = self._tally or self._begin_tally()
         if tally.total is None or tally.total_is_inferred:
             tally.infer_total(iterable)
-        if hasattr(iterable, "__aiter__") and not hasattr(iterable, "__iter__"):
-            return self._track_async(iterable, tally)
+        if hasattr(iterable, "__aiter__"):
+            return EitherWay(self, iterable, tally) if hasattr(iterable, "__iter__") else self._track_async(iterable, tally)
+        return self._track_sync(iterable, tally)
+
+    def _track_sync(self, iterable: Iterable[Item], tally: Tally) -> Iterator[Item]:
         tracker = self._tracker
         if tracker.listening and (tracker.clock is not None or tally.every is not None):
             return self._track_each(iterable, tally)
@@ -844,7 +848,7 @@ class Phase:
         The event comes at once; the line of metrics is written when the phase ends, with the last value of each.
         """
         if not self._is_open():
-            self._warn("log", f"is given metrics, but it is {self.status}; call log inside its block")
+            self._warn("log", f"is given metrics, but it is {self._whereabouts()}; call log inside its block")
             return
         try:
             try:
@@ -899,6 +903,10 @@ class Phase:
         return new_phase(self._home, name, spec)
 
     # Mistakes in calls.
+
+    def _whereabouts(self) -> str:
+        """Return what a phase that is not open here is instead."""
+        return "open in the process from which this one was forked" if self.status == "running" else self.status
 
     def _refuse(self, names: list[str]) -> None:
         for name in names:
@@ -988,7 +996,7 @@ class _Step(Phase):
                 if of.done == tally.start:  # what came before the first step is no part of one
                     tally.aside = tally.aside_counted = max(0.0, of._tracker.now() - of._started)
             return of, of._tracker
-        self._warn("step", f"is a step of {of.name!r}, which is {of.status}; take steps inside its block")
+        self._warn("step", f"is a step of {of.name!r}, which is {of._whereabouts()}; take steps inside its block")
         return super()._place(outer)
 
     def _position(self) -> Position:
@@ -1017,6 +1025,21 @@ class _Step(Phase):
 
     def _again(self, name: str, spec: PhaseSpec) -> Phase:
         return _Step(self._of, name, spec, self._given_number, self._epoch)
+
+
+class EitherWay:
+    """What `track` returns for something that can be iterated with ``for`` and with ``async for``."""
+
+    def __init__(self, phase: Phase, iterable: Any, tally: Tally) -> None:
+        self._of = phase, iterable, tally
+
+    def __iter__(self) -> Iterator[Any]:
+        phase, iterable, tally = self._of
+        return phase._track_sync(iterable, tally)
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        phase, iterable, tally = self._of
+        return phase._track_async(iterable, tally)
 
 
 class _Disabled(Phase):
