@@ -124,7 +124,7 @@ class Node:
             if child.active is not None:
                 paused += child.active
             elif child.start < until:
-                inside.add(child.start, min(child.start + child.duration, until))
+                inside.add(min(child.start + child.duration, until), min(child.duration, until - child.start))
         return max(0.0, self.seconds - inside.seconds - paused)
 
     def __repr__(self) -> str:
@@ -183,7 +183,7 @@ class Node:
         if measured is not None:
             self.counters, self.means = measured.counters, measured.means
         if end is not None:
-            self.status = end.status if end.status in ("completed", "failed", "interrupted") else "lost"  # type: ignore[assignment]  # of those that end
+            self.status = end.status if end.status in ("completed", "failed", "interrupted") else "lost"
             self.duration = sane(end.elapsed)
             self.active = None if end.active is None else sane(end.active)
             if end.metrics:
