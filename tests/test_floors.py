@@ -16,7 +16,7 @@ ROOT = Path(phasewatch.__file__).parent
 FLOORS = [
     {"_annotations"},
     {"_report", "_environment", "_fault", "_forks", "_loops", "_tally", "_wrap", "events", "durations", "eta", "plan"},
-    {"_monitor", "_spec", "metalog", "totals"},
+    {"_monitor", "_records", "_spec", "metalog", "totals"},
     {"sinks"},
     {"_dispatcher"},
     {"_tracker"},
@@ -25,7 +25,7 @@ FLOORS = [
     {"testing"},
     {"__init__"},
 ]
-ROOMS = {"metalog": [{"catalog", "plain"}, {"banners"}, {"__init__"}], "sinks": [{"console"}, {"__init__"}]}
+ROOMS = {"metalog": [{"catalog", "plain"}, {"banners"}, {"__init__"}], "sinks": [{"console", "jsonl"}, {"__init__"}]}
 
 
 def floor_of(module: str, floors: list[set[str]]) -> int:

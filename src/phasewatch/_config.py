@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from ._tracker import Phase
     from .events import Event, Sink
+    from .sinks.jsonl import JsonlSink
 
 
 class DefaultTracker(Tracker):
@@ -30,12 +31,13 @@ class DefaultTracker(Tracker):
 
     @property
     def sinks(self) -> tuple[Sink, ...]:
-        """The configured sinks; with nothing configured a console, made when it is first needed."""
+        """The configured sinks; with nothing configured those of the environment, made when they are first needed."""
         if not self._has_sinks:
+            log = _event_log()
             try:
-                self.use(sinks=_console())
+                self.use(sinks=[*_console(), *log])
             except Exception:
-                self.use(sinks=[])
+                self.use(sinks=log)
                 failure("the console could not be made; phases are told to nobody until sinks are configured")
         return super().sinks
 
@@ -81,6 +83,15 @@ def _console() -> list[Sink]:
     return [ConsoleSink(mode="plain" if mode == "plain" else "auto")]
 
 
+def _event_log() -> list[Sink]:
+    path = os.environ.get("PHASEWATCH_LOG", "").strip()
+    if not path:
+        return []
+    from .sinks.jsonl import JsonlSink  # here: it imports json
+
+    return [JsonlSink(path)]
+
+
 default_tracker = DefaultTracker()
 
 
@@ -89,8 +100,8 @@ def configure(
 ) -> None:
     """Say where phases go from now on; what is left out stays as it is.
 
-    Without a call, they go to the console on standard output (``PHASEWATCH_CONSOLE=auto|plain|off``), unless
-    ``PHASEWATCH_DISABLE=1`` switches phasewatch off.
+    Without a call, they go to the console on standard output (``PHASEWATCH_CONSOLE=auto|plain|off``) and to the event log
+    of ``PHASEWATCH_LOG=path``, unless ``PHASEWATCH_DISABLE=1`` switches phasewatch off.
 
     Args:
         sinks: who hears of the events, of phases inside a run too unless that has sinks of its own; ``[]`` is nobody.
@@ -125,3 +136,15 @@ def checked_clock(caller: str, clock: Callable[[], float] | None) -> Callable[[]
     if clock is not None and not callable(clock):
         raise TypeError(f"{caller}: clock={shown(clock)} must be callable and return seconds")
     return clock
+
+
+def checked_log(caller: str, log: str | os.PathLike[str] | None) -> JsonlSink | None:
+    """Return the event log at a path; raises TypeError for what is none."""
+    if log is None:
+        return None
+    from .sinks.jsonl import JsonlSink  # here: it imports json
+
+    try:
+        return JsonlSink(log)
+    except TypeError:
+        raise TypeError(f"{caller}: log={shown(log)} must be the path of a file") from None

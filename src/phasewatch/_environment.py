@@ -8,3 +8,12 @@ import os
 def flag(name: str) -> bool:
     """Whether a boolean variable is on: ``0``, ``false``, ``no``, ``off`` and empty are off, in any case."""
     return os.environ.get(name, "").strip().lower() not in ("", "0", "false", "no", "off")
+
+
+def rank() -> int | None:
+    """Return the rank of this process as torchrun, Slurm, Open MPI or MPICH tell it; None outside of a distributed job."""
+    for name in ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK"):
+        value = os.environ.get(name, "").strip()
+        if value.isdecimal():
+            return int(value)
+    return None

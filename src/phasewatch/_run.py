@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from ._annotations import TYPE_CHECKING
-from ._config import checked_clock, checked_sinks, default_tracker
+from ._config import checked_clock, checked_log, checked_sinks, default_tracker
 from ._report import shown
 from ._spec import PhaseSpec, as_text
 from ._tracker import DISABLED, Phase, Tracker
 from .plan import TrainingPlan
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable
     from types import TracebackType
     from typing import TypeVar
 
     from .events import Sink
+    from .sinks.jsonl import JsonlSink
 
     Self = TypeVar("Self", bound="Run")
 
@@ -22,18 +24,19 @@ if TYPE_CHECKING:
 class Run(Phase):
     """A run: the phase around all others, and a record of its own."""
 
-    __slots__ = ("_clock", "_plan", "_sinks", "_unwatch")
+    __slots__ = ("_clock", "_log", "_plan", "_sinks", "_unwatch")
 
     role = "run"
     _finds_its_place = True
 
     def __init__(
         self, name: str, spec: PhaseSpec, plan: TrainingPlan | None, sinks: tuple[Sink, ...] | None,
-        clock: Callable[[], float] | None,
+        log: JsonlSink | None, clock: Callable[[], float] | None,
     ) -> None:  # fmt: skip
         super().__init__(default_tracker, name, spec)
         self._plan = plan
         self._sinks = sinks
+        self._log = log
         self._clock = clock
 
     @property
@@ -53,6 +56,10 @@ class Run(Phase):
     def _place(self, outer: Phase | None) -> tuple[Phase | None, Tracker]:
         # A run inside a run is a record of its own.
         sinks = default_tracker.sinks if self._sinks is None else self._sinks
+        log = self._log
+        # PHASEWATCH_LOG may have named the same file.
+        if log is not None and not any(isinstance(sink, type(log)) and sink.path == log.path for sink in sinks):
+            sinks = (*sinks, log)
         return None, Tracker(sinks, default_tracker.clock if self._clock is None else self._clock)
 
     def __exit__(
@@ -66,15 +73,18 @@ class Run(Phase):
                 self._unwatch()
             if self._sinks is not None:
                 self._tracker.close()
+            elif self._log is not None:
+                self._tracker._dispatcher.close([self._log])
 
     def _again(self, name: str, spec: PhaseSpec) -> Phase:
-        return Run(name, spec, self._plan, self._sinks, self._clock)
+        return Run(name, spec, self._plan, self._sinks, self._log, self._clock)
 
 
 def run(
     name: str = "run",
     *,
     plan: TrainingPlan | None = None,
+    log: str | os.PathLike[str] | None = None,
     sinks: Iterable[Sink] | None = None,
     clock: Callable[[], float] | None = None,
     message: str | None = "Training Finished Successfully!",
@@ -87,12 +97,13 @@ def run(
     Args:
         name: of the run.
         plan: what will run. From it, a step knows its epoch, and the last banner that a run is for validation only.
+        log: the path of an event log, one JSON object a line; the run is added to what is there. It has the sinks beside it.
         sinks: who hears of the events; by default those of `phasewatch.configure`. These are closed when the run ends.
         clock: monotonic seconds, with an optional ``wall()``; by default that of `phasewatch.configure`.
         message: shown in the last banner.
 
     Raises:
-        TypeError: a plan, a sink or a clock that is none.
+        TypeError: a plan, a path, a sink or a clock that is none.
     """
     if not default_tracker.enabled:
         return DISABLED
@@ -101,4 +112,4 @@ def run(
         raise TypeError(f"run: plan={shown(plan)} must be a TrainingPlan")
     attributes = {} if plan is None else {"val_only": plan.validates_only}
     spec = PhaseSpec(name, message=message, attributes=attributes)
-    return Run(as_text(name), spec, plan, sinks, clock)
+    return Run(as_text(name), spec, plan, sinks, checked_log("run", log), clock)

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import time
+from _thread import _local
 from contextvars import ContextVar
 
 from . import _forks, _wrap
 from ._annotations import TYPE_CHECKING, overload
 from ._dispatcher import Dispatcher
+from ._environment import rank
 from ._fault import Fault, path_of, told
 from ._loops import Loops
 from ._monitor import Monitor
@@ -23,7 +26,7 @@ from ._report import failure, shown, warn
 from ._spec import PLAIN, PhaseSpec, as_text, count_or_warn, make_spec
 from ._tally import Tally, as_count
 from .eta import time_left
-from .events import MetricsLogged, PhaseEnded, PhaseInfo, PhaseProgressed, PhaseStarted, Position
+from .events import MetricsLogged, PhaseEnded, PhaseInfo, PhaseProgressed, PhaseStarted, Place, Position
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -60,6 +63,7 @@ PENDING, _CLOSED = _Process(), _Process()  # no processes at all: where others h
 _process: _Process | None = None
 _numbers = itertools.count(1)
 _monitor = Monitor()
+_here = _local()  # the place of this thread, once it is known
 
 
 def _this_process() -> _Process:
@@ -71,8 +75,23 @@ def _this_process() -> _Process:
     return _process
 
 
+def _place_here() -> Place:
+    place: Place | None = getattr(_here, "place", None)
+    if place is None:
+        # Without threading there is one thread; and to import it costs 3 ms.
+        current_thread = getattr(sys.modules.get("threading"), "current_thread", None)
+        place = _here.place = Place(
+            host=os.uname().nodename if hasattr(os, "uname") else None,
+            process=os.getpid(),
+            rank=rank(),
+            thread="MainThread" if current_thread is None else current_thread().name,
+        )
+    return place
+
+
 def _after_fork() -> None:
-    global _process
+    global _process, _here
+    _here = _local()
     phase = current()  # still by the parent's identity
     _process = _Process(forked_from=phase.id if phase is not None else None)
     _monitor.reset()
@@ -396,6 +415,7 @@ class Phase:
                 emoji=spec.emoji,
                 attributes=spec.attributes,
                 position=self._position(),
+                place=_place_here(),
             )
         return self._info
 

@@ -6,10 +6,11 @@ from .._annotations import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .console import ConsoleSink
+    from .jsonl import JsonlSink
 
-__all__ = ["ConsoleSink"]
+__all__ = ["ConsoleSink", "JsonlSink"]
 
-_HOMES = {"ConsoleSink": "console"}
+_HOMES = {"ConsoleSink": "console", "JsonlSink": "jsonl"}
 
 
 def __getattr__(name: str) -> object:

@@ -1,0 +1,466 @@
+"""Events as JSON objects and back: the schema of the event log, which docs/event-log.md describes.
+
+The objects follow the records of `events`, name by name. What is None, empty or a default is left out. What stays the same
+of a phase stands in its start alone; its other lines have its id and name, and its end what places it in the tree.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, OrderedDict, deque
+from collections.abc import Mapping
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from .events import (
+    SCHEMA_VERSION,
+    MetricsLogged,
+    PhaseAlive,
+    PhaseEnded,
+    PhaseInfo,
+    PhaseProgressed,
+    PhaseResumed,
+    PhaseStalled,
+    PhaseStarted,
+    Place,
+    Position,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Literal
+
+    from .events import Event
+
+    Reason = Literal["foreign", "unknown", "broken"]
+
+KINDS: dict[str, type[Event]] = {
+    kind.type: kind
+    for kind in (PhaseStarted, PhaseProgressed, PhaseAlive, PhaseStalled, PhaseResumed, MetricsLogged, PhaseEnded)
+}
+DROPPED = "dropped"  # a line about the log itself
+
+_BEGINNING = '{"v":'  # of each line
+_DEEPEST = 20  # levels of lists and mappings in a detail
+_MOST_ENDED = 1000  # phases that are remembered after their end: a thread may have a last word
+_MOST_OPEN = 100_000
+_MOST_TRIES = 8
+
+
+def _make_encode() -> Callable[[dict[str, Any]], str]:
+    """Return json's encoder, where that works without what it prepares anew for each call: a sixth of its time."""
+    encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False)
+    try:
+        encode = json.encoder.c_make_encoder(  # type: ignore[attr-defined]  # undocumented, so it is tried
+            None, encoder.default, json.encoder.encode_basestring_ascii, None, ":", ",", False, False, False
+        )
+        chunks: Callable[[dict[str, Any]], str] = lambda record: "".join(encode(record, 0))  # noqa: E731  # one of two
+        if chunks(_SAMPLE) == encoder.encode(_SAMPLE):
+            return chunks
+    except Exception:  # another Python
+        pass
+    return encoder.encode
+
+
+_SAMPLE = {"v": 1, "text": "\n\u00e9", "numbers": {"eta": 0.5, "done": None}, "path": ["A", True]}
+_encode = _make_encode()
+
+
+class RecordError(ValueError):
+    """What is no event: ``reason`` tells why.
+
+    ``foreign``: nothing that phasewatch has written; ``unknown``: of a newer version; ``broken``: torn or damaged.
+    """
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason: Reason = reason
+
+
+# Writing.
+
+
+def line_of(event: Event) -> bytes:
+    """Return an event as one line of ASCII that ends with a newline."""
+    return encoded(_raw(event))
+
+
+def record_of(event: Event) -> dict[str, Any]:
+    """Return an event as what JSON can hold: no number that is not finite, no object but lists and mappings."""
+    return {name: _strict(value) for name, value in _raw(event).items()}
+
+
+def dropped_record(counts: Mapping[str, int], since: float, until: float, process: int) -> dict[str, Any]:
+    """Return what tells that events were dropped: how many of each type, the first and last of them in wall seconds."""
+    return {"v": SCHEMA_VERSION, "event": DROPPED, "time": until, "since": since, "process": process, "counts": dict(counts)}
+
+
+def encoded(record: dict[str, Any]) -> bytes:
+    """Return a record as one line."""
+    try:
+        text = _encode(record)
+    except (ValueError, TypeError, RecursionError):  # a number that is not finite, or too long; what JSON does not know
+        text = _encode({name: _strict(value) for name, value in record.items()})
+    return text.encode("ascii") + b"\n"
+
+
+def _raw(event: Event) -> dict[str, Any]:
+    phase, kind = event.phase, event.__class__
+    record: dict[str, Any] = {
+        "v": SCHEMA_VERSION, "event": event.type, "time": event.time, "name": phase.name, "id": phase.id,
+    }  # fmt: skip
+    if kind is PhaseStarted:
+        _add_kin(phase, record)
+        _add_phase(phase, record)
+        return record
+    names, values_of, _ = _FIGURES_OF[kind]
+    for name, value in zip(names, values_of(event)):  # noqa: B905  # a hot path; they are of one length
+        if value is not None and value is not False and value != {}:
+            record[name] = value  # noqa: PERF403  # a comprehension would make a second mapping
+    if kind is PhaseEnded:
+        if "error" in record:
+            record["error"] = {"type": record["error"][0], "message": record["error"][1]}
+        if "origin" in record:
+            record["origin"] = list(record["origin"])
+        _add_kin(phase, record)
+    return record
+
+
+def _add_kin(phase: PhaseInfo, record: dict[str, Any]) -> None:
+    if phase.role != "phase":
+        record["role"] = phase.role
+    if phase.parent is not None:
+        record["parent"] = phase.parent
+    if phase.run is not None:
+        record["run"] = phase.run
+
+
+def _add_phase(phase: PhaseInfo, record: dict[str, Any]) -> None:  # noqa: C901  # one line a field
+    """Add what the start of a phase tells."""
+    path, unit, start, total, step, message, emoji, counters, details, attributes, position, place = _phase_values(phase)
+    if path:
+        record["path"] = list(path)
+    if unit != "item":
+        record["unit"] = unit
+    if start:
+        record["start"] = start
+    if total is not None:
+        record["total"] = total
+    if step is not None:
+        record["step"] = step
+    if message is not None:
+        record["message"] = message
+    if emoji is not None:
+        record["emoji"] = _text(emoji)
+    if counters:
+        record["counters"] = counters
+    if details:
+        record["details"] = _strict(details)
+    if attributes:
+        record["attributes"] = _strict(attributes)
+    if position is not None:
+        record["position"] = _part(Position.__slots__, _position_values(position))
+    if place is not None:
+        record["place"] = _part(Place.__slots__, _place_values(place))
+
+
+def _part(names: tuple[str, ...], values: tuple[Any, ...]) -> dict[str, Any]:
+    return {name: value for name, value in zip(names, values) if value is not None}  # noqa: B905  # as above
+
+
+def _strict(value: object, depth: int = 0) -> Any:
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, int):
+        return value if _is_writable(value) else hex(value)
+    if isinstance(value, float):
+        return value if value - value == 0 else float.__repr__(value)
+    if depth < _DEEPEST:
+        try:
+            if isinstance(value, Mapping):
+                return {_text(key): _strict(part, depth + 1) for key, part in value.items()}
+            if isinstance(value, (list, tuple)):
+                return [_strict(part, depth + 1) for part in value]
+        except Exception:  # a mapping that fails when it is asked
+            pass
+    return _text(value)
+
+
+def _is_writable(value: int) -> bool:
+    try:
+        int.__repr__(value)
+    except ValueError:  # more digits than Python turns into text
+        return False
+    return True
+
+
+def _text(value: object) -> str:
+    try:
+        return value if isinstance(value, str) else str(value)
+    except Exception:
+        return f"<{type(value).__name__}>"
+
+
+# Reading.
+
+
+class Records:
+    """Makes events of the objects of one log or of many, in the order in which they come.
+
+    Lines of several processes may be mixed in any way. An event whose start was not seen has a phase of what its own line
+    tells. Memory: the phases that are open, at most 100,000, and the last 1,000 that ended.
+    """
+
+    def __init__(self) -> None:
+        self.dropped: Counter[str] = Counter()  # events that the writers had to drop, by type
+        self._phases: OrderedDict[str, PhaseInfo] = OrderedDict()
+        self._ended: deque[str] = deque()
+
+    def event(self, record: object) -> Event | None:
+        """Return the event of an object; None for one that tells of the log itself.
+
+        Raises:
+            RecordError: the object is no event, with the reason.
+        """
+        if not isinstance(record, dict):
+            raise RecordError("foreign", "no JSON object")
+        version, name = record.get("v"), record.get("event")
+        if type(version) is not int or not isinstance(name, str):
+            raise RecordError("foreign", "no record of an event log")
+        if version > SCHEMA_VERSION:
+            raise RecordError("unknown", f"version {version} of the event log; this reads up to {SCHEMA_VERSION}")
+        try:
+            if name == DROPPED:
+                self.dropped.update({_required_text(key): _count(n) for key, n in record["counts"].items()})
+                return None
+            kind = KINDS.get(name)
+            if kind is None:
+                raise RecordError("unknown", "a type of event that is not known here")
+            id = _required_text(record["id"])
+            phase = None if kind is PhaseStarted else self._phases.get(id)
+            if phase is None:
+                phase = _phase_of(record, id)
+            figures = {figure: read(record.get(figure)) for figure, read in _FIGURES_OF[kind][2]}
+            event = kind(phase, _number(record["time"]), **figures)
+        except RecordError:
+            raise
+        except Exception as error:  # fields that are missing or of another kind
+            raise RecordError("broken", f"a damaged record: {type(error).__name__}") from error
+        if kind is PhaseStarted:
+            self._open(phase)
+        elif kind is PhaseEnded:
+            self._end(id)
+        return event
+
+    def _open(self, phase: PhaseInfo) -> None:
+        self._phases[phase.id] = phase
+        if len(self._phases) > _MOST_OPEN + _MOST_ENDED:
+            self._phases.popitem(last=False)
+
+    def _end(self, id: str) -> None:
+        if id in self._phases:
+            self._ended.append(id)
+            if len(self._ended) > _MOST_ENDED:
+                self._phases.pop(self._ended.popleft(), None)
+
+
+def parsed(line: str) -> object:
+    """Return the JSON value of a line; where a torn line stands before a whole one, that of the whole one.
+
+    A write that a full disk or a kill cut short leaves half a line, and what another process writes next follows it.
+
+    Raises:
+        RecordError: foreign, or broken if the line begins as those of an event log do.
+    """
+    value: object
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return _after_the_torn(line)
+    return value
+
+
+def _after_the_torn(line: str) -> object:
+    value: object
+    at = len(line)
+    for _ in range(_MOST_TRIES):  # a mapping in a detail may begin in the same way
+        at = line.rfind(_BEGINNING, 0, at)
+        if at <= 0:
+            break
+        try:
+            value = json.loads(line[at:])
+        except (ValueError, RecursionError):
+            continue
+        return value
+    raise RecordError("broken" if line.startswith(_BEGINNING) else "foreign", "no JSON")
+
+
+def _phase_of(record: dict[str, Any], id: str) -> PhaseInfo:
+    get = record.get
+    role, unit, start = get("role", "phase"), get("unit", "item"), get("start", 0)
+    position, place = get("position"), get("place")
+    if role not in ("run", "phase", "step"):
+        raise ValueError("role")
+    if record["event"] != PhaseStarted.type:  # its total and counters are figures of its own, of the same name
+        return PhaseInfo(
+            _required_text(record["name"]),
+            id=id,
+            parent=_text_or_none(get("parent")),
+            run=_text_or_none(get("run")),
+            role=role,
+        )
+    return PhaseInfo(
+        _required_text(record["name"]),
+        id=id,
+        parent=_text_or_none(get("parent")),
+        run=_text_or_none(get("run")),
+        path=_names(get("path", [])),
+        role=role,
+        total=_count_or_none(get("total")),
+        unit=_required_text(unit),
+        start=_count(start),
+        counters={_required_text(key): _number_or_none(value) for key, value in get("counters", {}).items()},
+        details=_mapping(get("details", {})),
+        message=_text_or_none(get("message")),
+        step=_count_or_none(get("step")),
+        emoji=_text_or_none(get("emoji")),
+        attributes=_mapping(get("attributes", {})),
+        position=None if position is None else _position(position),
+        place=None if place is None else _place(place),
+    )
+
+
+def _position(part: dict[str, Any]) -> Position:
+    return Position(
+        _count(part["number"]),
+        _count_or_none(part.get("total")),
+        _required_text(part["unit"]),
+        epoch=_count_or_none(part.get("epoch")),
+        epochs=_count_or_none(part.get("epochs")),
+        elapsed=_number(part.get("elapsed", 0.0)),
+        eta=_number_or_none(part.get("eta")),
+    )
+
+
+def _place(part: dict[str, Any]) -> Place:
+    return Place(
+        host=_text_or_none(part.get("host")),
+        process=_count_or_none(part.get("process")),
+        rank=_count_or_none(part.get("rank")),
+        thread=_text_or_none(part.get("thread")),
+    )
+
+
+# What JSON gave, as what a field holds; each raises an Exception for anything else.
+
+
+def _required_text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    raise TypeError("no text")
+
+
+def _text_or_none(value: object) -> str | None:
+    return None if value is None else _required_text(value)
+
+
+def _number(value: Any) -> Any:  # an int or a float; Any spares the hot path a second question
+    if value.__class__ is float or value.__class__ is int:
+        return value
+    if value in _SPECIAL:
+        return _SPECIAL[value]
+    if "0x" in _required_text(value):
+        return int(value, 16)
+    raise ValueError("no number")
+
+
+def _number_or_none(value: object) -> Any:
+    return None if value is None else _number(value)
+
+
+def _count(value: object) -> int:
+    number = _number(value)
+    if isinstance(number, int):
+        return number
+    raise TypeError("no whole number")
+
+
+def _count_or_none(value: object) -> int | None:
+    return None if value is None else _count(value)
+
+
+def _numbers(value: object) -> dict[str, float]:
+    return {} if value is None else {_required_text(key): _number(number) for key, number in _mapping(value).items()}
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    raise TypeError("no mapping")
+
+
+def _names(value: object) -> tuple[str, ...]:
+    if isinstance(value, list):
+        return tuple(_required_text(name) for name in value)
+    raise TypeError("no list")
+
+
+def _names_or_none(value: object) -> tuple[str, ...] | None:
+    return None if value is None else _names(value)
+
+
+def _error(value: object) -> tuple[str, str] | None:
+    return None if value is None else (_required_text(_mapping(value)["type"]), _required_text(_mapping(value)["message"]))
+
+
+def _flag(value: object) -> bool:
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    raise TypeError("no truth value")
+
+
+def _status(value: object) -> str:
+    if isinstance(value, str) and value in ("completed", "failed", "interrupted"):
+        return value
+    raise ValueError("no status of what has ended")
+
+
+_SPECIAL = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
+_phase_values = attrgetter(
+    "path", "unit", "start", "total", "step", "message", "emoji", "counters", "details", "attributes", "position", "place"
+)
+_position_values = attrgetter(*Position.__slots__)
+_place_values = attrgetter(*Place.__slots__)
+
+# The figures of all events, in the order in which they are written, and what reads each.
+_FIGURES: dict[str, Callable[[object], object]] = {
+    "status": _status,
+    "done": _count,
+    "total": _count_or_none,
+    "elapsed": _number,
+    "eta": _number_or_none,
+    "quiet": _number,
+    "expected": _number_or_none,
+    "active": _number_or_none,
+    "counters": _numbers,
+    "means": _numbers,
+    "values": _numbers,
+    "metrics": _numbers,
+    "error": _error,
+    "innermost": _flag,
+    "origin": _names_or_none,
+    "stack": _text_or_none,
+}
+
+
+def _figures_of(
+    kind: type[Event],
+) -> tuple[tuple[str, ...], Callable[[Event], tuple[Any, ...]], tuple[tuple[str, Callable[[object], object]], ...]]:
+    slots = {slot for base in kind.__mro__ for slot in getattr(base, "__slots__", ())} - {"phase", "time"}
+    assert slots <= _FIGURES.keys(), f"{kind.__name__} has a figure without a reader"
+    names = tuple(name for name in _FIGURES if name in slots)
+    values_of = (lambda event: tuple(getattr(event, name) for name in names)) if len(names) < 2 else attrgetter(*names)
+    return names, values_of, tuple((name, _FIGURES[name]) for name in names)
+
+
+_FIGURES_OF = {kind: _figures_of(kind) for kind in KINDS.values()}
