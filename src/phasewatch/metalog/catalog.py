@@ -66,6 +66,11 @@ def kind_of(name: str) -> Kind:
     return _kinds.get(name) or Kind(name)
 
 
+def kinds() -> tuple[Kind, ...]:
+    """Return the phases of which it is known how they are announced."""
+    return tuple(_kinds.values())
+
+
 def register(
     name: str,
     *,

@@ -1,0 +1,831 @@
+"""The lines of a META LOG to events: the way back of `banners`, from logs as they are in the wild.
+
+What the text does not carry is not there: ids are new, nesting and silent completions are inferred (see `stack`), durations
+are those that are printed, as exact as they are printed.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from ..durations import parse_duration
+from ..events import PhaseAlive, PhaseInfo, PhaseProgressed, PhaseResumed, PhaseStalled, Position
+from .banners import PATH_SEPARATOR, plural, shown_name
+from .catalog import kinds
+from .lines import clean, place_of
+from .plain import MARK
+from .stack import Stack, is_silent
+from .trainers import Trainers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from ..events import Event, Status
+    from .catalog import Kind
+    from .stack import Open
+
+_MOST_WRITERS = 4096  # processes of one log
+_MOST_TITLES = 1024  # whose meaning is remembered
+_MOST_SIGNS = 4000  # of one character in a megabyte, below which it is quicker to look for it alone
+_PATIENCE = {"stalled": 400, "run": 120}  # lines for which a banner waits for what belongs to it; others wait for 40
+_MOST_PARTS = 200  # of a line
+
+_MARK = MARK.encode() + b" "
+_METRICS = b"Metrics: "
+_ELAPSED = b"| Elapsed: "
+_BAR = b"%|"
+
+# What a duration or a count looks like.
+_D = r"(?:[0-9]{1,12}(?:\.[0-9]{1,6})?(?:ms|[smhd])|--)"
+_N = r"[0-9]{1,18}"
+_F = r"[+-]?(?:[0-9]{1,18}(?:\.[0-9]{0,9})?(?:e[+-]?[0-9]{1,3})?|nan|inf)"
+
+_STEP = re.compile(rf" \(Step ({_N})\)$")
+_POSITION = re.compile(
+    rf"(?:\[Epoch ({_N})(?:/({_N}))?\] )?([^|:\[\]]{{1,200}}?) ({_N})(?:/({_N}))?(?: \([^|]{{0,20}}\))?"
+    rf"(?: \| Elapsed: ({_D}))?(?: \| ETA: ({_D}))?(?: \| (.*))?$"
+)
+_PROGRESS = re.compile(rf" \[({_N})(?:/({_N}))?\](?: \([^|]{{0,20}}\))? \| ")
+_ALIVE = re.compile(rf"(.*?)(?: \[({_N})(?:/({_N}))?\](?: \([^|]{{0,20}}\))?)? \| Elapsed: ({_D})(?: \| ETA: ({_D}))?$")
+_AT = rf"(?: \| ([^|]{{1,200}}) ({_N})(?:/({_N}))?)?$"
+_ACCIDENT = re.compile(rf"(?:(.*) \| )?Elapsed: ({_D}){_AT}")
+_RESUMED = re.compile(rf"(.*) \| Quiet: ({_D}) \| Elapsed: ({_D}){_AT}")
+_STALLED = re.compile(rf"Quiet: ({_D}) \| Expected: ({_D}) \| Elapsed: ({_D}){_AT}")
+_TOTAL = re.compile(rf"Total ([^:|]{{1,1000}}): ({_F}|{_D})$")
+_AVERAGE = re.compile(rf"Avg time per ([^|]{{1,1000}}): ({_D})$")
+_COUNT = re.compile(rf"({_F})(?:/({_F}))?$")
+_WHOLE = re.compile(rf"The whole run +[0-9]+ +({_D}) ")
+_TABLE = "Where the time went"
+
+
+class _Title:
+    """What the title of a banner says."""
+
+    __slots__ = ("emoji", "message", "name", "status", "step", "what")
+
+    def __init__(
+        self,
+        what: str,
+        name: str = "",
+        *,
+        message: str | None = None,
+        step: int | None = None,
+        emoji: str | None = None,
+        status: Status = "completed",
+    ) -> None:
+        self.what = what  # open, end, stalled, resumed, alive, run
+        self.name = name  # of the phase; the path of a run that failed; the line of one that is alive
+        self.message = message
+        self.step = step
+        self.emoji = emoji
+        self.status: Status = status
+
+
+class _Waiting:
+    """A banner whose lines have not all come."""
+
+    __slots__ = ("candidate", "event", "lines", "rules", "stack", "table", "title")
+
+    def __init__(self, title: _Title) -> None:
+        self.title = title
+        self.lines = _PATIENCE.get(title.what, 40)  # of any writer, that it goes on waiting for
+        self.rules = 0
+        self.candidate: str | None = None  # a line that is its detail if a rule follows
+        self.event: dict[str, Any] | None = None  # of a phase that has stalled, whose stack may follow
+        self.stack: list[str] = []
+        self.table = False
+
+
+class _Writer:
+    """One of those who have written a log: a process."""
+
+    __slots__ = ("stack", "trainers", "waiting")
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.waiting: _Waiting | None = None
+        self.trainers: Trainers | None = None
+
+
+class Parser:
+    """Makes events of the lines of one text log, in their order.
+
+    Args:
+        source: what the ids begin with; another for each log of a run.
+    """
+
+    def __init__(self, source: str = "text") -> None:
+        self.skipped: Counter[str] = Counter()  # lines with [META] that are none of ours
+        self.found = False  # whether there was a banner
+        self.runs_ended = 0
+        self._source = source
+        self._ids = 0
+        self._events: list[Event] = []
+        self._writers: dict[str, _Writer] = {}
+        self._waiting = 0  # writers whose banner is not complete
+        self._titles: dict[bytes, tuple[str, float | None, _Title | None]] = {}
+        self._opens: dict[str, Kind] = {}
+        self._completes: dict[str, Kind] = {}
+        for kind in kinds():
+            if kind.opens is not None:
+                self._opens[kind.opens] = kind
+            if kind.completes is not None:
+                self._completes[kind.completes] = kind
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether a run has ended and no other goes on."""
+        return self.runs_ended > 0 and not any(w.stack.run is not None for w in self._writers.values())
+
+    def feed(self, block: bytes) -> list[Event]:
+        """Return the events of whole lines, the last with or without its newline."""
+        at = 0
+        if self._waiting:
+            at = self._follow(block, 0)
+        if not self.found and not self._has_mark(block):
+            self._feed_trainers(block, at)
+            return self._taken()
+        for hit in self._hits(block):
+            if hit < at:
+                continue
+            start = block.rfind(b"\n", at, hit) + 1 or at
+            end = block.find(b"\n", hit)
+            if end < 0:
+                end = len(block)
+            self._line(block[start:end])
+            at = end + 1
+            if self._waiting:
+                at = self._follow(block, at)
+        return self._taken()
+
+    def flush(self) -> list[Event]:
+        """Return the events of a banner that has waited for more lines in vain."""
+        for writer in self._writers.values():
+            if writer.waiting is not None:
+                self._resolve(writer)
+        return self._taken()
+
+    def close(self) -> list[Event]:
+        """Return the last events: no line follows."""
+        events = self.flush()
+        for writer in self._writers.values():
+            if writer.trainers is not None:
+                writer.trainers.close()
+        return events + self._taken()
+
+    def _taken(self) -> list[Event]:
+        events, self._events = self._events, []
+        return events
+
+    # Which lines are looked at. Most lines of a log are none of ours: finding a rare character is several times as quick
+    # as finding a word, and both many times as quick as looking at each line.
+
+    def _has_mark(self, block: bytes) -> bool:
+        return _MARK in block
+
+    def _hits(self, block: bytes) -> list[int]:
+        hits = _found_by(block, b"M", ((0, _METRICS), (-1, _MARK)))
+        hits += _found_by(block, b"|", ((0, _ELAPSED),))
+        hits.sort()
+        return hits
+
+    def _feed_trainers(self, block: bytes, at: int) -> None:
+        hits = _found_by(block, b"|", ((-1, _BAR),))
+        hits += _found_by(block, b"{", ((0, b"{'"),))
+        for sign in (b"step:", b" checkpoint to "):
+            hits += _all(block, sign)
+        hits.sort()
+        for hit in hits:
+            if hit < at:
+                continue
+            start = block.rfind(b"\n", at, hit) + 1 or at
+            end = block.find(b"\n", hit)
+            if end < 0:
+                end = len(block)
+            raw = block[start:end]
+            at = end + 1
+            who, time, text = clean(raw)
+            if (trainers := self._trainers(who)) is not None:
+                trainers.line(text, time)
+
+    def _trainers(self, who: str) -> Trainers | None:
+        writer = self._writer(who)
+        if writer is not None and writer.trainers is None:
+            writer.trainers = Trainers(writer.stack)
+        return writer and writer.trainers
+
+    def _follow(self, block: bytes, at: int) -> int:
+        """Look at each line as long as a banner waits for more; return where that ended."""
+        size = len(block)
+        while self._waiting and at < size:
+            end = block.find(b"\n", at)
+            if end < 0:
+                end = size
+            self._line(block[at:end])
+            at = end + 1
+        return at
+
+    # Lines.
+
+    def _writer(self, who: str) -> _Writer | None:
+        writer = self._writers.get(who)
+        if writer is None:
+            if len(self._writers) >= _MOST_WRITERS:
+                self.skipped["writers"] += 1
+                return None
+            writer = self._writers[who] = _Writer(Stack(self._emit, self._new_id, place_of(who)))
+        return writer
+
+    def _emit(self, event: Event) -> None:
+        self._events.append(event)
+
+    def _new_id(self) -> str:
+        self._ids += 1
+        return f"{self._source}.{self._ids}"
+
+    def _line(self, raw: bytes) -> None:
+        known = self._titles.get(raw)
+        if known is not None:
+            who, time, title = known
+            text = ""
+        else:
+            who, time, text = clean(raw)
+            title = None
+            if MARK in text:
+                title = self._title_of(text)
+                if title is not None and title.what != "alive" and title.what != "resumed" and time is None:
+                    if len(self._titles) >= _MOST_TITLES:
+                        self._titles.clear()
+                    self._titles[raw] = (who, time, title)
+        writer = self._writers.get(who)
+        if writer is None:
+            if title is None and not self._tells(text):
+                self._grow_impatient()
+                return
+            writer = self._writer(who)
+            if writer is None:
+                return
+        if title is not None:
+            self._banner(writer, title, time)
+            return
+        if writer.waiting is not None and self._continues(writer, writer.waiting, text):
+            return
+        if self._waiting:
+            self._grow_impatient()
+        if text:
+            self._single(writer, text, time)
+
+    @staticmethod
+    def _tells(text: str) -> bool:
+        return "📊 " in text
+
+    def _grow_impatient(self) -> None:
+        for writer in self._writers.values():
+            if writer.waiting is not None:
+                writer.waiting.lines -= 1
+                if writer.waiting.lines < 0:
+                    self._resolve(writer)
+
+    def _title_of(self, text: str) -> _Title | None:
+        """Return what a line with ``[META]`` says; None if it is no banner."""
+        at = text.find(MARK + " ")
+        if at < 0:
+            return None
+        emoji = _emoji_before(text[:at])
+        if emoji is None:
+            self.skipped["quoted"] += 1
+            return None
+        title = self._title(text[at + len(MARK) + 1 :], emoji)
+        if title is None:
+            self.skipped["unknown"] += 1
+        else:
+            self.found = True
+        return title
+
+    def _title(self, said: str, emoji: str) -> _Title | None:
+        said = said.rstrip(" =")
+        if kind := self._completes.get(said):
+            return _Title("end", kind.name)
+        for word, status in _ENDS.items():
+            if said.startswith(f"PHASE {word}: "):
+                return _Title("end", said[len(word) + 8 :], status=status)
+            if said.startswith(f"RUN {word} - in "):
+                return _Title("run", said[len(word) + 10 :], status=status)
+        if said.startswith("ALL PHASES COMPLETE"):
+            return _Title("run", message=said[22:] if said[19:22] == " - " else None)
+        if said.startswith("PHASE: COMPLETE - Validation Only"):
+            return _Title("run", "val_only")
+        for beginning, what in _OTHERS.items():
+            if said.startswith(beginning):
+                return _Title(what, said[len(beginning) :])
+        if said.startswith("PHASE COMPLETE: "):
+            return _Title("end", said[16:])
+        return self._opening(said, emoji)
+
+    def _opening(self, said: str, emoji: str) -> _Title | None:
+        step = None
+        if found := _STEP.search(said):
+            step = int(found[1])
+            said = said[: found.start()]
+        best = None
+        for opens, kind in self._opens.items():
+            if said.startswith(opens) and said[len(opens) : len(opens) + 3] in ("", " - "):
+                if best is None or len(opens) > len(best.opens or ""):
+                    best = kind
+        if best is not None:
+            name, message, usual = best.name, said[len(best.opens or "") + 3 :], best.emoji
+        elif said.startswith("PHASE: ") and len(said) > 7:
+            name, _, message = said[7:].partition(" - ")
+            usual = "🔹"
+        else:
+            return None
+        own = emoji if emoji not in ("", usual) and "�" not in emoji and "?" not in emoji else None
+        return _Title("open", name, message=message or None, step=step, emoji=own)
+
+    # Banners.
+
+    def _banner(self, writer: _Writer, title: _Title, time: float | None) -> None:
+        if writer.waiting is not None:
+            self._resolve(writer)
+        if self._waiting:
+            self._grow_impatient()
+        if writer.trainers is not None:
+            writer.trainers.stop()
+            writer.trainers = None
+        stack = writer.stack
+        stack.at(time)
+        stack.begin_run()
+        if title.what == "alive":
+            self._alive(stack, title)
+        elif title.what == "resumed":
+            self._resumed(stack, title)
+        else:
+            writer.waiting = _Waiting(title)
+            self._waiting += 1
+
+    def _continues(self, writer: _Writer, waiting: _Waiting, text: str) -> bool:
+        """Take a line that belongs to the banner before it; whether it did."""
+        title = waiting.title
+        if waiting.table:
+            if whole := _WHOLE.match(text):
+                self._resolve(writer, whole[1])
+                return True
+            waiting.lines -= 1
+            if waiting.lines < 0 or not text:
+                self._resolve(writer)
+            return bool(text)
+        if text.startswith("===") and not text.strip("="):
+            waiting.rules += 1
+            if waiting.candidate is not None:
+                self._resolve(writer, waiting.candidate)
+            return True
+        if waiting.event is not None:
+            if text.startswith("    ") and len(waiting.stack) < 500:
+                waiting.stack.append(text[4:])
+                return True
+            self._resolve(writer)
+            return False
+        if title.what == "run" and title.status == "completed":
+            if text.startswith(_TABLE):
+                waiting.table = True
+                return True
+            if text:
+                self._resolve(writer)
+            else:
+                waiting.lines -= 40
+                if waiting.lines < 0:
+                    self._resolve(writer)
+            return not text
+        if not text or waiting.candidate is not None:
+            candidate = waiting.candidate
+            self._resolve(writer)
+            if candidate is not None:
+                self._single(writer, candidate, None)
+            return not text
+        if self._is_detail(title, text):
+            if title.what == "stalled":
+                waiting.event = self._quiet(_STALLED.match(text))
+                return True
+            self._resolve(writer, text)
+            return True
+        if title.what == "open" and waiting.rules == 1 and ": " in text:
+            waiting.candidate = text
+            return True
+        self._resolve(writer)
+        return False
+
+    @staticmethod
+    def _is_detail(title: _Title, text: str) -> bool:
+        if title.what == "open":
+            if text.startswith("Total "):
+                return _TOTAL.match(text.partition(" | ")[0]) is not None
+            position = _POSITION.match(text)
+            return position is not None and (position[1] is not None or position[6] is not None)
+        if title.what == "stalled":
+            return _STALLED.match(text) is not None
+        if title.status != "completed":
+            return _ACCIDENT.match(text) is not None
+        first = text.partition(" | ")[0]
+        return _TOTAL.match(first) is not None or _AVERAGE.match(first) is not None
+
+    def _resolve(self, writer: _Writer, detail: str = "") -> None:
+        """Make the event of a banner, with the detail that has come."""
+        waiting = writer.waiting
+        assert waiting is not None
+        writer.waiting = None
+        self._waiting -= 1
+        title, stack = waiting.title, writer.stack
+        if title.what == "open":
+            self._open(stack, title, detail)
+        elif title.what == "end":
+            if title.status == "completed":
+                self._complete(stack, title, detail)
+            else:
+                self._break_off(stack, title, detail)
+        elif title.what == "stalled":
+            self._stalled(stack, title, waiting)
+        else:
+            self._end_run(stack, title, detail)
+
+    def _open(self, stack: Stack, title: _Title, detail: str) -> None:
+        position = around = None
+        found = _POSITION.match(detail) if detail else None
+        if found is not None and (found[1] is not None or found[6] is not None):
+            epoch, epochs, unit, number, total, elapsed, eta, detail = found.groups()
+            unit = _uncapital(unit)
+            elapsed_s = _seconds(elapsed)
+            position = Position(
+                int(number),
+                _int(total),
+                unit,
+                epoch=_int(epoch),
+                epochs=_int(epochs),
+                elapsed=elapsed_s or 0.0,
+                eta=_seconds(eta),
+            )
+            around = stack.step_parent(title.name, unit)
+            if around is not None:
+                stack.reached(around.started, elapsed_s)
+        known = _expected(detail) if detail else {}
+        if title.emoji is not None:
+            known["emoji"] = title.emoji
+        stack.begin(title.name, position, message=title.message, step=title.step, **known)
+        if position is not None and around is not None:
+            around.done = max(around.done, position.number - 1)
+
+    def _complete(self, stack: Stack, title: _Title, detail: str) -> None:
+        elapsed = active = done = None
+        counters: dict[str, float] = {}
+        entry = stack.find(title.name)
+        unit = entry.info.unit if entry is not None else None
+        for part in _parts(detail):
+            if part.startswith("Active time: "):
+                active = _seconds(part[13:])
+            elif total := _TOTAL.match(part):
+                what, figure = total.groups()
+                if what == "time":
+                    elapsed = _seconds(figure)
+                elif what.endswith((" processed", " completed")):
+                    what, _, how = what.rpartition(" ")
+                    number = _number(figure)
+                    if number is None:
+                        continue
+                    if isinstance(number, int) and (how == "completed" or unit is None or what == plural(unit)):
+                        done = number
+                    else:
+                        counters[what] = number
+        if entry is None:
+            stack.reached(stack.now, elapsed)
+            entry = stack.met(title.name, elapsed)
+        stack.end(entry, elapsed=elapsed, done=done, counters=_named(counters, entry.info), active=active)
+
+    def _break_off(self, stack: Stack, title: _Title, detail: str) -> None:
+        error, elapsed, _, done, total = _accident(detail)
+        entry = stack.find(title.name)
+        if entry is None:
+            stack.reached(stack.now, elapsed)
+            entry = stack.met(title.name, elapsed)
+        known: dict[str, Any] = {}
+        if entry.info.position is None:
+            known = {"done": done, "total": total}
+        stack.end(entry, title.status, elapsed=elapsed, error=error, innermost=True, **known)
+
+    def _end_run(self, stack: Stack, title: _Title, detail: str) -> None:
+        run = stack.begin_run()
+        self.runs_ended += 1
+        if title.status == "completed":
+            attributes = {**run.info.attributes, "val_only": True} if title.name == "val_only" else run.info.attributes
+            info = _copied(run.info, message=title.message, attributes=attributes)
+            stack.end_run("completed", elapsed=_seconds(detail), info=info)
+            return
+        error, elapsed, *_ = _accident(detail)
+        origin = tuple(title.name.split(PATH_SEPARATOR))
+        cause = stack.pass_through(origin, title.status)
+        known: dict[str, Any] = {"error": error, "innermost": bool(detail), "origin": origin}
+        if cause is not None and not detail:
+            known["error"] = cause.error
+        if detail:
+            known["origin"] = None
+            known["info"] = _copied(run.info, name=title.name)
+        stack.end_run(title.status, elapsed=elapsed, **known)
+
+    # What goes on.
+
+    def _alive(self, stack: Stack, title: _Title) -> None:
+        match = _ALIVE.match(title.name)
+        if match is None:
+            self.skipped["unknown"] += 1
+            return
+        path, done, total, elapsed, eta = match.groups()
+        names = tuple(path.split(PATH_SEPARATOR))
+        seconds = _seconds(elapsed) or 0.0
+        entry = stack.find_path(names) or stack.met(names[-1], seconds)
+        stack.reached(entry.started, seconds)
+        stack_done = entry.done if done is None else int(done)
+        entry.done = stack_done
+        self._emit(
+            PhaseAlive(
+                entry.info,
+                stack.now,
+                quiet=0.0,
+                done=stack_done,
+                total=entry.info.total if total is None else int(total),
+                elapsed=seconds,
+                eta=_seconds(eta),
+                counters=entry.counters,
+                means=entry.means,
+            )
+        )
+
+    @staticmethod
+    def _quiet(match: re.Match[str] | None) -> dict[str, Any]:
+        assert match is not None
+        quiet, expected, elapsed, _, done, total = match.groups()
+        return {
+            "quiet": _seconds(quiet) or 0.0,
+            "expected": _seconds(expected),
+            "elapsed": _seconds(elapsed) or 0.0,
+            "done": _int(done),
+            "total": _int(total),
+        }
+
+    def _stalled(self, stack: Stack, title: _Title, waiting: _Waiting) -> None:
+        figures = waiting.event or {"quiet": 0.0, "expected": None, "elapsed": 0.0, "done": None, "total": None}
+        entry = stack.met(title.name, figures["elapsed"])
+        self._emit(
+            PhaseStalled(
+                entry.info, stack.now, stack="\n".join(waiting.stack) or None, **_measures(stack, entry, figures)
+            )
+        )
+
+    def _resumed(self, stack: Stack, title: _Title) -> None:
+        match = _RESUMED.match(title.name)
+        if match is None:
+            self.skipped["unknown"] += 1
+            return
+        name, quiet, elapsed, _, done, total = match.groups()
+        figures = {
+            "quiet": _seconds(quiet) or 0.0,
+            "elapsed": _seconds(elapsed) or 0.0,
+            "done": _int(done),
+            "total": _int(total),
+        }
+        entry = stack.met(name, figures["elapsed"])
+        self._emit(PhaseResumed(entry.info, stack.now, **_measures(stack, entry, figures)))
+
+    # Lines that stand for themselves.
+
+    def _single(self, writer: _Writer, text: str, time: float | None) -> None:
+        stack = writer.stack
+        at = text.find("📊 ")
+        if at >= 0:
+            said = text[at + 2 :]
+        elif stack.run is not None:
+            said = text.lstrip("?� ")
+        else:
+            return
+        if said.startswith("Metrics: "):
+            stack.at(time)
+            self._metrics(stack, said[9:])
+        elif "Elapsed: " in said:
+            self._progress(stack, said, time, sure=at >= 0)
+
+    def _metrics(self, stack: Stack, said: str) -> None:
+        if not stack.open:
+            return
+        values = {}
+        for part in _parts(said):
+            name, is_one, figure = part.rpartition("=")
+            number = _number(figure)
+            if is_one and number is not None:
+                values[name] = number
+        top = stack.open[-1]
+        top.metrics = values
+        if is_silent(top.info.name):
+            top.ended = stack.now
+
+    def _progress(self, stack: Stack, said: str, time: float | None, *, sure: bool) -> None:
+        match = _PROGRESS.search(said)
+        if match is None:
+            return
+        shown = said[: match.start()]
+        entry = None
+        for other in reversed(stack.open):
+            name = shown_name(other.info.name)
+            if name == shown or (not sure and shown.endswith(" " + name)):
+                entry = other
+                break
+        if entry is None and not sure:
+            return
+        counters: dict[str, float] = {}
+        totals: dict[str, float | None] = {}
+        means: dict[str, float] = {}
+        elapsed = eta = None
+        for part in _parts(said[match.end() :]):
+            name, _, figure = part.partition(": ")
+            if name == "Elapsed":
+                elapsed = _seconds(figure)
+            elif name == "ETA":
+                eta = _seconds(figure)
+            elif name.startswith("Avg "):
+                if (number := _number(figure)) is not None:
+                    means[_identifier(name[4:])] = number
+            elif (count := _COUNT.match(figure)) and (number := _number(count[1])) is not None:
+                counters[name] = number
+                totals[name] = _number(count[2]) if count[2] else None
+        if elapsed is None:
+            return
+        stack.at(time)
+        done, total = int(match[1]), _int(match[2])
+        if entry is None:
+            known = shown.upper() if f"PHASE: {shown.upper()}" in self._opens else shown
+            entry = stack.met(known, elapsed, total=total, counters={_identifier(k): v for k, v in totals.items()})
+        stack.reached(entry.started, elapsed)
+        entry.done, entry.means = done, means
+        entry.counters = _named(counters, entry.info)
+        self._emit(
+            PhaseProgressed(
+                entry.info, stack.now, done=done, total=total, elapsed=elapsed, eta=eta, counters=entry.counters, means=means
+            )
+        )
+
+
+_ENDS: dict[str, Status] = {"FAILED": "failed", "INTERRUPTED": "interrupted"}
+_OTHERS = {"PHASE STALLED: ": "stalled", "PHASE RESUMED: ": "resumed", "ALIVE: ": "alive"}
+
+
+def _all(block: bytes, sign: bytes) -> list[int]:
+    hits = []
+    at = block.find(sign)
+    while at >= 0:
+        hits.append(at)
+        at = block.find(sign, at + 1)
+    return hits
+
+
+def _found_by(block: bytes, char: bytes, signs: tuple[tuple[int, bytes], ...]) -> list[int]:
+    """Return where one of the signs stands, each given with the place of a character of it, counted back."""
+    hits = []
+    most = _MOST_SIGNS * (len(block) // 1_000_000 + 1)
+    find, begins = block.find, block.startswith
+    at = find(char)
+    while at >= 0:
+        for back, sign in signs:
+            if begins(sign, at + back):
+                hits.append(at + back)
+                break
+        else:
+            most -= 1
+            if most < 0:  # it is not rare here
+                return [hit for _, sign in signs for hit in _all(block, sign)]
+        at = find(char, at + 1)
+    return hits
+
+
+def _emoji_before(before: str) -> str | None:
+    """Return the emoji that stands before the mark, ``""`` if there is none; None if this is not where a title begins."""
+    before = before.rstrip(" ")
+    if not before:
+        return ""
+    at = len(before)
+    while at and _is_sign(before[at - 1]):
+        at -= 1
+    emoji, rest = before[at:], before[:at].rstrip(" ")
+    if any(unicodedata.category(char) in ("So", "Cn", "Co") for char in emoji):
+        return emoji
+    if not rest or rest.endswith(("]", "=", ">", ":", " -")) or "%|" in rest:
+        return emoji
+    if len(before) <= 12 and not any(char.isspace() or (char.isascii() and char.isalnum()) for char in before):
+        return before  # of somebody's own, or damaged
+    return None
+
+
+def _is_sign(char: str) -> bool:
+    return char == "?" or (not char.isascii() and not char.isspace() and not char.isalpha()) or char in "\u200d\ufe0f"
+
+
+def _parts(detail: str) -> list[str]:
+    return detail.split(" | ", _MOST_PARTS) if detail else []
+
+
+def _int(text: str | None) -> int | None:
+    return None if text is None else int(text)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return int(text) if text.isdecimal() and len(text) < 19 else float(text[:50])
+    except ValueError:
+        return None
+
+
+def _seconds(text: str | None) -> float | None:
+    if not text:
+        return None
+    try:
+        return parse_duration(text)
+    except ValueError:
+        return None
+
+
+def _uncapital(word: str) -> str:
+    """Undo `_capital`: ``Step`` is ``step``; a word of capitals stays."""
+    return word if word[1:2].isupper() else word[:1].lower() + word[1:]
+
+
+def _identifier(shown: str) -> str:
+    """Return the name that is shown so: ``Finish Ratio`` is ``finish_ratio``."""
+    return "_".join(_uncapital(word) for word in shown.split(" "))
+
+
+def _named(figures: dict[str, float], phase: PhaseInfo) -> dict[str, float]:
+    """Give the counters that are shown the names that their phase has for them."""
+    if not figures:
+        return figures
+    names = {}
+    for name in phase.counters:
+        words = name.replace("_", " ")
+        names[words[:1].upper() + words[1:]] = names[words] = name
+    return {names.get(shown) or _identifier(shown): figure for shown, figure in figures.items()}
+
+
+def _singular(units: str) -> str:
+    for ending, replaced in (("ies", "y"), ("es", ""), ("s", "")):
+        unit = units.removesuffix(ending) + replaced
+        if units.endswith(ending) and plural(unit) == units:
+            return unit
+    return units
+
+
+def _expected(detail: str) -> dict[str, Any]:
+    """Return what an opening banner tells of its phase beside its name."""
+    known: dict[str, Any] = {}
+    counters: dict[str, float | None] = {}
+    details: dict[str, object] = {}
+    for part in _parts(detail):
+        total = _TOTAL.match(part)
+        number = _number(total[2]) if total else None
+        if total is None or number is None:
+            name, _, value = part.partition(": ")
+            details[name] = value
+        elif total[1] == "epochs" and "attributes" not in known:
+            known["attributes"] = {"epochs": number}
+        elif isinstance(number, int) and "total" not in known and not counters:
+            known["total"], known["unit"] = number, _singular(total[1])
+        else:
+            counters[total[1].replace(" ", "_")] = number
+    return {**known, "counters": counters, "details": details}
+
+
+def _accident(detail: str) -> tuple[tuple[str, str] | None, float | None, str | None, int | None, int | None]:
+    """Return of ``Error: message | Elapsed: 42s | Batch 12/28`` the error, seconds, unit, number and total."""
+    match = _ACCIDENT.match(detail)
+    if match is None:
+        return None, None, None, None, None
+    said, elapsed, unit, number, total = match.groups()
+    error = None
+    if said is not None:
+        kind, _, message = said.partition(": ")
+        error = (kind, message)
+    return error, _seconds(elapsed), unit, _int(number), _int(total)
+
+
+def _measures(stack: Stack, entry: Open, figures: dict[str, Any]) -> dict[str, Any]:
+    """Return the figures of an event about a phase of which little was heard."""
+    stack.reached(entry.started, figures["elapsed"])
+    figures = {**figures, "eta": None, "counters": entry.counters, "means": entry.means}
+    if entry.info.position is not None or figures["done"] is None:
+        figures["done"], figures["total"] = entry.done, entry.info.total
+    entry.done = figures["done"]
+    return figures
+
+
+def _copied(info: PhaseInfo, **changes: Any) -> PhaseInfo:
+    copy = PhaseInfo(info.name, id=info.id)
+    for name in PhaseInfo.__slots__:
+        setattr(copy, name, changes.get(name, getattr(info, name)))
+    return copy
