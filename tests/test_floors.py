@@ -15,17 +15,21 @@ ROOT = Path(phasewatch.__file__).parent
 # Modules of one floor may not import each other; those of one room (a folder) have floors of their own inside it.
 FLOORS = [
     {"_annotations"},
+    {"_samples", "_series", "_spans"},
     {"_report", "_environment", "_fault", "_forks", "_loops", "_tally", "_wrap", "events", "durations", "eta", "plan"},
-    {"_monitor", "_records", "_spec", "metalog", "totals"},
-    {"sinks"},
+    {"_monitor", "_records", "_spec", "metalog", "timeline", "totals"},
+    {"sinks", "reader", "summary"},
+    {"comparison", "export"},
+    {"_tables"},
     {"_dispatcher"},
     {"_tracker"},
     {"_config", "_termination"},
     {"_phase", "_run"},
-    {"testing"},
+    {"cli", "testing"},
+    {"__main__"},
     {"__init__"},
 ]
-ROOMS = {"metalog": [{"catalog", "plain"}, {"banners"}, {"__init__"}], "sinks": [{"console", "jsonl"}, {"__init__"}]}
+ROOMS = {"metalog": [{"catalog", "plain"}, {"banners", "lines"}, {"stack"}, {"trainers"}, {"parse"}, {"__init__"}], "sinks": [{"console", "jsonl", "otel", "stdlib"}, {"__init__"}]}
 
 
 def floor_of(module: str, floors: list[set[str]]) -> int:

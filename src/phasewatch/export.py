@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Process = tuple[int | None, str | None, int | None]  # rank, host and number, each if known
 
 _LONGEST = 1000  # characters of an attribute's text
-_DEEPEST = 5
+_RELATIVE = 1e8  # seconds; a log that knows no time of day counts from its beginning
 _JITTER = 0.001  # seconds by which phases may overlap that follow each other: two clocks are involved
 _NAN_NAMES = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}  # as protobuf's JSON calls them
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # what spreadsheets take for one
@@ -282,7 +282,8 @@ _COLUMNS: dict[str, Callable[[Node], object]] = {
     "role": lambda node: node.role,
     "step": lambda node: node.step,
     "status": lambda node: node.status,
-    "start": lambda node: _moment(node.start),
+    "start": lambda node: _moment(node.start) if node.start > _RELATIVE else None,
+    "start_seconds": lambda node: round(node.start, 6),
     "duration_seconds": lambda node: round(node.duration, 6),
     "own_seconds": lambda node: round(node.own, 6),
     "done": lambda node: node.done,

@@ -388,7 +388,8 @@ class Aggregate:
             if len(self._runs) < _MOST_LISTED:
                 self._runs.append(_figures(entry, status, busy, own, event))
         elif len(self._longest) < _LONGEST:
-            heapq.heappush(self._longest, (own, -self._events, _figures(entry, status, busy, own, event)))
+            if own > 0:
+                heapq.heappush(self._longest, (own, -self._events, _figures(entry, status, busy, own, event)))
         elif own > self._longest[0][0]:
             heapq.heapreplace(self._longest, (own, -self._events, _figures(entry, status, busy, own, event)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 try:
-    from opentelemetry import trace
+    import opentelemetry.trace as trace
 except ImportError as error:
     raise ImportError("OtelSink needs OpenTelemetry: pip install 'phasewatch[otel]'") from error
 

@@ -37,10 +37,10 @@ class LoggingSink:
 
     Starts and completions are INFO, progress, signs of life and metrics DEBUG, stalls and interruptions WARNING, failures
     ERROR. The message is one harmless line. For formatters that write structured records, each has the attributes
-    ``phase_event``, ``phase_name``, ``phase_path`` (joined by `` > ``), ``phase_id`` and ``phase_time`` (wall seconds), and as
-    far as the event knows them ``phase_parent``, ``phase_run``, ``phase_step``, ``phase_rank``, ``phase_done``, ``phase_total``,
-    ``phase_elapsed`` and ``phase_eta`` (seconds), ``phase_status``, ``phase_error``, ``phase_error_message``, ``phase_metrics``
-    and so on. They hold names as they were given.
+    ``phase_event``, ``phase_name``, ``phase_path`` (joined by `` > ``), ``phase_id`` and ``phase_time`` (wall seconds), and
+    as far as the event knows them ``phase_parent``, ``phase_run``, ``phase_step``, ``phase_rank``, ``phase_done``,
+    ``phase_total``, ``phase_elapsed`` and ``phase_eta`` (seconds), ``phase_status``, ``phase_error``,
+    ``phase_error_message``, ``phase_metrics`` and so on. They hold names as they were given.
 
     Args:
         logger: a logger or the name of one; by default ``phasewatch.phases``.
