@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from programs import Work, ended, events_of, info, span, started, works
 
@@ -86,6 +86,7 @@ def test_the_order_of_events_and_events_given_twice_do_not_matter(
     assert everything(Timeline.from_events(shuffled, finished=finished)) == expected
 
 
+@settings(max_examples=40)
 @given(works, st.data())
 def test_a_run_that_was_cut_off_anywhere_is_a_tree_of_what_was_told(work: Work, data: st.DataObject) -> None:
     events = events_of(work)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _LATEST = 1e11  # seconds since 1970, the year 5138; what a log says beyond it is no time
 _DEEPEST = 100  # names of a path that is put together here
+_JITTER = 0.001  # seconds by which two clocks may differ
 _MOST_STALLS = 100  # that are kept of one phase
 
 
@@ -123,8 +124,10 @@ class Node:
         for child in sorted(self.children, key=lambda child: child.start + child.duration):
             if child.active is not None:
                 paused += child.active
-            elif child.start < until:
-                inside.add(min(child.start + child.duration, until), min(child.duration, until - child.start))
+            elif child.start + child.duration <= until + _JITTER:
+                inside.add(child.start + child.duration, child.duration)
+            elif child.start < until:  # a thread's, which outlived what is around it
+                inside.add(until, until - child.start)
         return max(0.0, self.seconds - inside.seconds - paused)
 
     def __repr__(self) -> str:
