@@ -257,7 +257,8 @@ class Aggregate:
         self._whole: dict[int | None, Spans] = {}  # by rank: what is in no other phase
         self._statuses: dict[bool, set[Outcome]] = {True: set(), False: set()}  # of runs; of other phases at the top
         self._runs: list[PhaseFigures] = []
-        self._longest: list[tuple[float, int, PhaseFigures]] = []
+        self._longest: list[tuple[tuple[float, float, int, str, int], PhaseFigures]] = []
+        self._shortest = 0.0  # of them, once there are enough
         self._failures: list[PhaseFigures] = []
         self._failure_count = 0
         self._unfinished: list[PhaseFigures] = []
@@ -387,11 +388,16 @@ class Aggregate:
         if is_run:
             if len(self._runs) < _MOST_LISTED:
                 self._runs.append(_figures(entry, status, busy, own, event))
-        elif len(self._longest) < _LONGEST:
-            if own > 0:
-                heapq.heappush(self._longest, (own, -self._events, _figures(entry, status, busy, own, event)))
-        elif own > self._longest[0][0]:
-            heapq.heapreplace(self._longest, (own, -self._events, _figures(entry, status, busy, own, event)))
+        elif own > self._shortest:
+            self._note_longest(own, _figures(entry, status, busy, own, event))
+
+    def _note_longest(self, own: float, phase: PhaseFigures) -> None:
+        # Whole microseconds, since sums of seconds differ in their last bits; of two that are alike, the first and outermost.
+        order = (round(own, 6), -phase.start, -len(phase.path), phase.id, self._events)
+        heapq.heappush(self._longest, (order, phase))
+        if len(self._longest) > _LONGEST:
+            heapq.heappop(self._longest)
+            self._shortest = self._longest[0][0][0]
 
     def _take_metrics(self, entry: _Open, values: Mapping[str, float]) -> None:
         path, step = entry.path, entry.step
@@ -480,7 +486,7 @@ class Aggregate:
             ranks=sorted(ranks),
             runs=self._runs,
             kinds=_in_tree_order(self._kinds),
-            longest=[phase for _, _, phase in sorted(self._longest, key=lambda item: item[:2], reverse=True)],
+            longest=[phase for _, phase in sorted(self._longest, key=lambda item: item[0], reverse=True)],
             failures=self._failures,
             failure_count=self._failure_count,
             unfinished=self._unfinished,
