@@ -70,9 +70,12 @@ def _parser() -> argparse.ArgumentParser:
 
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from importlib.metadata import version  # here: it costs more than all the rest
+        from importlib.metadata import PackageNotFoundError, version  # here: it costs more than all the rest
 
-        print(f"phasewatch {version('phasewatch')}")
+        try:
+            print(f"phasewatch {version('phasewatch')}")
+        except PackageNotFoundError:
+            print("phasewatch, not installed")
         parser.exit()
 
 
