@@ -99,15 +99,11 @@ def test_times_are_of_one_unit_where_both_count_units() -> None:
     a = steps([10.0, 12.0, 11.0], done=10)
     b = steps([20.0, 24.0, 22.0], done=20)
     (kind,) = diff(a, b).kinds
-    assert (kind.per, kind.a, kind.b, kind.ratio, kind.verdict) == (
-        "item",
-        pytest.approx(1.1),
-        pytest.approx(1.1),
-        pytest.approx(1.0),
-        "same",
-    )
+    assert [kind.a, kind.b, kind.ratio] == pytest.approx([1.1, 1.1, 1.0])
+    assert (kind.per, kind.verdict) == ("item", "same")
     (kind,) = diff(a, steps([20.0, 24.0, 22.0])).kinds
-    assert (kind.per, kind.ratio) == ("phase", pytest.approx(2.0))
+    assert kind.per == "phase"
+    assert kind.ratio == pytest.approx(2.0)
 
 
 def test_what_ran_in_one_only_is_told() -> None:

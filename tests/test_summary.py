@@ -11,10 +11,10 @@ from collections import defaultdict
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs import Work, ended, events_of, info, span, started, works
+from programs import Work, ended, events_of, info, span, stalled, started, works
 
 import phasewatch
-from phasewatch import Event, MetricsLogged, PhaseInfo, PhaseProgressed, PhaseStalled, Timeline, phase, summarize
+from phasewatch import Event, MetricsLogged, PhaseInfo, PhaseProgressed, Timeline, phase, summarize
 from phasewatch.summary import Summary
 from phasewatch.testing import recorded
 
@@ -59,6 +59,7 @@ def test_shares_are_parts_of_the_run(work: Work) -> None:
     for kind in summary.kinds:
         if summary.elapsed:
             assert kind.share == pytest.approx(kind.total / summary.elapsed, abs=1e-6)
+            assert kind.share is not None
             assert 0 <= kind.share <= 1
         else:
             assert kind.share is None
@@ -249,10 +250,9 @@ def test_what_is_worth_a_warning_is_told() -> None:
             self.skipped = {"broken": 3, "foreign": 0}
             self.dropped = {"progress": 40, "\x1b[31m": 1}
 
-    stalled = {"done": 0, "total": None, "elapsed": 9.0, "eta": None, "expected": 1.0}
     a, b = info("a.1"), info("a.2")
     events: list[Event] = [started(a, 0.0), started(b, 0.0), ended(info("x"), 5.0, 1.0)]
-    events += [PhaseStalled(one, 9.0, quiet=quiet, **stalled) for one, quiet in ((a, 60.0), (a, 600.0), (b, 5.0))]
+    events += [stalled(one, 9.0, quiet) for one, quiet in ((a, 60.0), (a, 600.0), (b, 5.0))]
     for source in (Source(events), Timeline.from_events(events)):
         warnings = summarize(source).warnings
         assert warnings[0] == "stalled in 2 phases, for up to 10.0m: A"
@@ -286,8 +286,8 @@ def test_units_and_the_time_of_one_are_told() -> None:
 
 
 def test_rows_stand_below_what_they_are_part_of_in_the_order_of_the_work() -> None:
-    work = ("A", 1.0, [("B", 1.0, [("C", 1.0, [], 0.0)], 0.0), ("A", 1.0, [], 0.0), ("B", 1.0, [], 0.0)], 0.0)
-    summary = summarize(events_of(work))  # type: ignore[arg-type]  # a recursive type
+    work: Work = ("A", 1.0, [("B", 1.0, [("C", 1.0, [], 0.0)], 0.0), ("A", 1.0, [], 0.0), ("B", 1.0, [], 0.0)], 0.0)
+    summary = summarize(events_of(work))
     assert [(kind.path, kind.depth) for kind in summary.kinds] == [
         ((), 0), (("A",), 0), (("A", "B"), 1), (("A", "B", "C"), 2), (("A", "A"), 1),
     ]  # fmt: skip

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from programs import Work, ended, events_of, info, span, started, works
+from programs import Work, ended, events_of, info, span, stalled, started, works
 
 import phasewatch
-from phasewatch import Event, MetricsLogged, PhaseEnded, PhaseProgressed, PhaseStalled, Timeline, phase
+from phasewatch import Event, MetricsLogged, PhaseEnded, PhaseProgressed, Timeline, phase
 from phasewatch.testing import recorded
 from phasewatch.timeline import Node
 
@@ -171,10 +171,7 @@ def test_the_latest_figures_count_of_a_phase_that_never_ended() -> None:
 
 def test_stalls_are_kept_with_their_phase() -> None:
     a = info("a.1")
-    stalls = [
-        PhaseStalled(a, 1.0 + n, quiet=float(n), expected=None, done=0, total=None, elapsed=float(n), eta=None)
-        for n in (9, 5, 9)
-    ]
+    stalls = [stalled(a, 1.0 + n, float(n)) for n in (9, 5, 9)]
     (node,) = Timeline.from_events([started(a, 1.0), *stalls]).roots
     assert [stall.quiet for stall in node.stalls] == [5.0, 9.0]
 

@@ -6,14 +6,14 @@ from hypothesis import strategies as st
 
 import phasewatch
 from phasewatch import Event, Place
-from phasewatch.events import PhaseEnded, PhaseInfo, PhaseStarted
+from phasewatch.events import PhaseEnded, PhaseInfo, PhaseStalled, PhaseStarted
 from phasewatch.testing import recorded
 
 # A phase: its name, how long it works before and after what is inside it, and that.
 Work = tuple[str, float, list["Work"], float]
 
 seconds = st.floats(0, 1000, allow_subnormal=False).map(lambda number: round(number, 3))
-works = st.recursive(
+works: st.SearchStrategy[Work] = st.recursive(
     st.tuples(st.sampled_from("ABC"), seconds, st.just([]), seconds),
     lambda inside: st.tuples(st.sampled_from("ABC"), seconds, st.lists(inside, max_size=4), seconds),
     max_leaves=12,
@@ -62,3 +62,8 @@ def ended(phase: PhaseInfo, time: float, elapsed: float, **told: object) -> Phas
 def span(phase: PhaseInfo, start: float, seconds: float, **told: object) -> list[Event]:
     """Return the beginning and the end of a phase."""
     return [started(phase, start), ended(phase, start + seconds, seconds, **told)]
+
+
+def stalled(phase: PhaseInfo, time: float, quiet: float, elapsed: float = 0.0) -> PhaseStalled:
+    """Return that a phase says nothing."""
+    return PhaseStalled(phase, time, quiet=quiet, expected=None, done=0, total=None, elapsed=elapsed, eta=None)

@@ -6,9 +6,10 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from programs import stalled
 
 import phasewatch
-from phasewatch import PhaseAlive, PhaseInfo, PhaseResumed, PhaseStalled, PhaseStarted, phase
+from phasewatch import PhaseAlive, PhaseInfo, PhaseResumed, PhaseStarted, phase
 from phasewatch.sinks import LoggingSink
 from phasewatch.testing import FakeClock
 
@@ -69,10 +70,9 @@ def test_levels_are_those_of_the_outcome(kept: Kept, sink: LoggingSink) -> None:
 
 def test_stalls_are_warnings(kept: Kept, sink: LoggingSink) -> None:
     one = PhaseInfo("A", id="a.1", path=("A",))
-    known = {"quiet": 90.0, "done": 0, "total": None, "elapsed": 120.0, "eta": None}
-    sink.emit(PhaseStalled(one, 1.0, expected=None, **known))
-    sink.emit(PhaseAlive(one, 1.0, **known))
-    sink.emit(PhaseResumed(one, 1.0, **known))
+    sink.emit(stalled(one, 1.0, 90.0, 120.0))
+    for kind in (PhaseAlive, PhaseResumed):
+        sink.emit(kind(one, 1.0, quiet=90.0, done=0, total=None, elapsed=120.0, eta=None))
     assert kept.told() == [
         ("WARNING", "A: stalled, quiet for 1.5m, running, elapsed 2.0m, ETA --"),
         ("DEBUG", "A: running, elapsed 2.0m, ETA --"),
