@@ -6,7 +6,7 @@ import io
 import math
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .comparison import Comparison, KindChange
     from .summary import KindFigures, PhaseFigures, Summary
 
-    Part = Table | Text
+    Part = Group | Table | Text
     # A column: its heading, what stands in it, and from which width of the terminal on it is shown.
     Column = tuple[str, Callable[[KindFigures], str], int]
 
@@ -77,8 +77,13 @@ def percent(share: float | None) -> str:
     return "--" if share is None or not math.isfinite(share) else f"{share * 100:.1f}%"
 
 
-def _table(*headings: str, title: str | None = None) -> Table:
-    table = Table(box=None, pad_edge=False, title=title, title_justify="left", title_style="bold", header_style="bold")
+def _titled(title: str, table: Table) -> Group:
+    # Not the table's own title, which would be wrapped to its width.
+    return Group(Text(title, style="bold"), table)
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="underline")
     for number, heading in enumerate(headings):
         if number == 0:
             table.add_column(heading, max_width=_WIDEST_NAME, overflow="ellipsis", no_wrap=True)
@@ -156,9 +161,9 @@ def _where(summary: Summary, run: PhaseFigures) -> str:
     return f", last seen in {shown_path(last.path)}" if run.status == "lost" and last is not None else ""
 
 
-def _kinds(summary: Summary, width: int, rows: int | None) -> Table:
+def _kinds(summary: Summary, width: int, rows: int | None) -> Group:
     columns = [column for column in _COLUMNS if column[2] <= width]
-    table = _table("Phase", *(heading for heading, _, _ in columns), title="Where the time went")
+    table = _table("Phase", *(heading for heading, _, _ in columns))
     shown = summary.kinds if rows is None else summary.kinds[:rows]
     for kind in shown:
         name = Text("  " * kind.depth + one_line(kind.name)) if kind.path else Text("The whole run")
@@ -168,15 +173,15 @@ def _kinds(summary: Summary, width: int, rows: int | None) -> Table:
         table.add_row(name, *(value_of(kind) for _, value_of, _ in columns))
     if len(summary.kinds) > len(shown):
         table.add_row(Text(f"... and {len(summary.kinds) - len(shown)} more kinds of phase (--all shows them)"))
-    return table
+    return _titled("Where the time went", table)
 
 
-def _longest(phases: Sequence[PhaseFigures]) -> Table:
-    table = _table("Phase", "Step", "Own", "Total", title="The longest phases, by their own time")
+def _longest(phases: Sequence[PhaseFigures]) -> Group:
+    table = _table("Phase", "Step", "Own", "Total")
     for phase in phases:
         step = "" if phase.step is None else str(phase.step)
         table.add_row(Text(_with_rank(phase)), step, format_duration(phase.own), format_duration(phase.seconds))
-    return table
+    return _titled("The longest phases, by their own time", table)
 
 
 def _with_rank(phase: PhaseFigures) -> str:
@@ -199,9 +204,9 @@ def _accidents(title: str, phases: Sequence[PhaseFigures], count: int) -> Text:
     return text
 
 
-def _ranks(kinds: Sequence[KindFigures]) -> Table:
+def _ranks(kinds: Sequence[KindFigures]) -> Group:
     headings = ("Phase", "Ranks", "Min", "Median", "Max", "Slowest", "Others waited")
-    table = _table(*headings, title="Ranks, by the time that each spent")
+    table = _table(*headings)
     for kind in kinds:
         spread = kind.spread
         assert spread is not None
@@ -209,7 +214,7 @@ def _ranks(kinds: Sequence[KindFigures]) -> Table:
         slowest = "--" if spread.slowest is None else str(spread.slowest)
         name = Text("  " * kind.depth + one_line(kind.name))
         table.add_row(name, str(len(kind.ranks)), *times, slowest, format_duration(spread.waited))
-    return table
+    return _titled("Ranks, by the time that each spent", table)
 
 
 # The comparison.
@@ -219,7 +224,7 @@ def comparison_parts(comparison: Comparison, *, rows: int | None = ROWS) -> Iter
     """Yield what people read of a comparison."""
     a, b = format_duration(comparison.elapsed_a), format_duration(comparison.elapsed_b)
     yield Text.assemble(("The whole run: ", "bold"), f"{a} to {b} ({change(comparison.ratio)})")
-    table = _table("Phase", "A", "B", "of one", "Phases", "Change", "", title="Time, A against B")
+    table = _table("Phase", "A", "B", "of one", "Phases", "Change", "")
     shown = comparison.kinds if rows is None else comparison.kinds[:rows]
     for kind in shown:
         verdict = Text(_VERDICTS[kind.verdict], style=_VERDICT_STYLES[kind.verdict])
@@ -234,7 +239,7 @@ def comparison_parts(comparison: Comparison, *, rows: int | None = ROWS) -> Iter
         )
     if len(comparison.kinds) > len(shown):
         table.add_row(Text(f"... and {len(comparison.kinds) - len(shown)} more kinds of phase (--all shows them)"))
-    yield table
+    yield _titled("Time, A against B", table)
     if comparison.metrics:
         yield _metrics(comparison, rows)
     for name, paths in (("A", comparison.only_a), ("B", comparison.only_b)):
@@ -257,15 +262,15 @@ def _last_name(kind: KindChange) -> str:
     return one_line(kind.path[-1]) if kind.path else "The whole run"
 
 
-def _metrics(comparison: Comparison, rows: int | None) -> Table:
-    table = _table("Metric", "Step", "A", "B", "Differs from step", title="Metrics at the last step that both have")
+def _metrics(comparison: Comparison, rows: int | None) -> Group:
+    table = _table("Metric", "Step", "A", "B", "Differs from step")
     shown = comparison.metrics if rows is None else comparison.metrics[:rows]
     for metric in shown:
         step, parted = ("" if value is None else str(value) for value in (metric.step, metric.parted))
         table.add_row(Text(one_line(metric.name)), step, _number(metric.a), _number(metric.b), parted)
     if len(comparison.metrics) > len(shown):
         table.add_row(Text(f"... and {len(comparison.metrics) - len(shown)} more metrics (--all shows them)"))
-    return table
+    return _titled("Metrics at the last step that both have", table)
 
 
 def _number(value: float) -> str:

@@ -392,7 +392,7 @@ class Aggregate:
             self._note_longest(own, _figures(entry, status, busy, own, event))
 
     def _note_longest(self, own: float, phase: PhaseFigures) -> None:
-        # Whole microseconds, since sums of seconds differ in their last bits; of two that are alike, the first and outermost.
+        # Whole microseconds, since sums differ in their last bits; of two that are alike, the first and outermost.
         order = (round(own, 6), -phase.start, -len(phase.path), phase.id, self._events)
         heapq.heappush(self._longest, (order, phase))
         if len(self._longest) > _LONGEST:
