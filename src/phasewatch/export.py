@@ -86,7 +86,8 @@ def _records(
             "pid": place.pid,
             "tid": place.tid,
             "ts": _microseconds(node.start - first),
-            "dur": _microseconds(place.end - node.start),
+            # Of two rounded moments: a slice that is a nanosecond too long is dropped for crossing another.
+            "dur": _microseconds(_rounded(place.end - first) - _rounded(node.start - first)),
             "args": {name: value if isinstance(value, int) else _text(value) for name, value in _attributes(node).items()},
         }
         for stall in node.stalls:
@@ -109,6 +110,10 @@ def _counts(event: Measured) -> dict[str, float]:
     """Return the figures of an event that tells how far its phase is; nothing of a phase that counts nothing."""
     done = {"done": event.done} if event.done or event.total is not None else {}
     return {**done, **event.counters, **event.means}
+
+
+def _rounded(seconds: float) -> float:
+    return round(max(0.0, seconds), 9)
 
 
 def _microseconds(seconds: float) -> float:
