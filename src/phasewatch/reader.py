@@ -1,6 +1,7 @@
 """A log to events: the event log or a text log, found out by looking at it.
 
-Nothing that stands in a log is an error here: what is torn, foreign, broken or newer than this version is skipped and counted.
+Nothing that stands in a log is an error here: what is torn, foreign, broken or newer than this version is skipped, and
+counted.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Reading", "read"]
 
-BLOCK = 1 << 18  # bytes that are read at once
+BLOCK = 1 << 16  # bytes that are read at once
 LONGEST = 1 << 20  # bytes of a line; what is longer is skipped
 
 _LOOK = 1 << 16  # bytes by which the format is found
@@ -70,9 +71,10 @@ class Reading:
 
     Attributes:
         skipped: how many lines were passed over, by reason: ``"foreign"``, ``"broken"``, ``"unknown"`` (a type of event, a
-            version or a banner that this version does not know), ``"long"`` (more than a megabyte), ``"torn"`` (the last line
-            of an event log, cut off), ``"quoted"`` (``[META]`` where no banner begins), ``"archive"`` (a gzip stream that
-            breaks off), ``"unreadable"`` (a file of a folder). Other lines of a text log are not counted: they are its own.
+            version or a banner that this version does not know), ``"long"`` (more than a megabyte), ``"torn"`` (the last
+            line, cut off), ``"quoted"`` (``[META]`` where no banner begins), ``"archive"`` (a gzip stream
+            that breaks off), ``"unreadable"`` (a file of a folder), ``"writers"`` (lines of processes beyond 4096 in one log).
+            Other lines of a text log are not counted: they are its own.
         formats: the format of each log, ``"events"`` or ``"text"``, by name.
         dropped: events that the writers of the event log say they had to drop, by type.
     """
@@ -95,7 +97,7 @@ class Reading:
                 self._folder = path
                 self._look_into_folder()
             else:
-                self._add(os.path.basename(path), _File(path))
+                self._add(os.path.basename(path), _File(path, follow=follow))
         elif hasattr(source, "read"):
             self._add(str(getattr(source, "name", "") or "stream"), _Stream(source))
         else:
@@ -138,6 +140,9 @@ class Reading:
         """Stop following, and let go of the files; may be called by another thread. No event follows the next."""
         self._closed = True
 
+    def _was_closed(self) -> bool:
+        return self._closed  # by another thread, or between two events
+
     def _all(self) -> Iterator[Event]:
         try:
             while not self._closed:
@@ -146,7 +151,7 @@ class Reading:
                     for event in self._of(log):
                         grown = True
                         yield event
-                        if self._closed:
+                        if self._was_closed():
                             return
                 if not self._follow:
                     return
@@ -194,7 +199,7 @@ class Reading:
 
     def _is_over(self) -> bool:
         """Whether nothing more is to be expected: every run has ended, or every stream."""
-        return not self._logs or (self._ended_runs > 0 and not self._open_runs)
+        return not (self._logs or self._folder) or (self._ended_runs > 0 and not self._open_runs)
 
     def _look_into_folder(self) -> None:
         assert self._folder is not None
@@ -202,7 +207,7 @@ class Reading:
             if path not in self._known and len(self._known) < _MOST_FILES:
                 self._known.add(path)
                 try:
-                    self._add(os.path.relpath(path, self._folder), _File(path))
+                    self._add(os.path.relpath(path, self._folder), _File(path, follow=self._follow))
                 except OSError:
                     self._own["unreadable"] += 1
 
@@ -229,6 +234,7 @@ class _Log:
         self.parser: _Parses | None = None
         self.ended = False  # of a stream: no more can come
         self._source, self._name, self._origin = source, name, origin
+        self._beginnings = 0  # of the file: it may be replaced
         self._records, self._formats, self._follow = records, formats, follow
         self._rest = b""  # of the last line, whose end has not come
         self._is_long = False  # whether the line that goes on is longer than any that is looked at
@@ -257,13 +263,14 @@ class _Log:
         """Return the last events: the log goes no further."""
         events: list[Event] = []
         rest, self._rest = self._rest, b""
-        if rest and not self._is_binary:
+        if rest.strip() and not self._is_binary:
             if self.parser is None:
                 self._find_format(rest)
             if isinstance(self.parser, _Lines):
                 self.parser.is_last = True
-            if self.parser is not None and not self._is_long:
                 events = self.parser.feed(rest)
+            else:
+                self.skipped["torn"] += 1  # a name or a figure may be cut short, and nothing would tell
         self._is_long = False
         return events + (self.parser.close() if self.parser is not None else [])
 
@@ -298,7 +305,7 @@ class _Log:
             lines = self._rest + block[:end] if self._rest else block[:end]
         self._rest = b""
         self._keep(block[end:])
-        return self.parser.feed(lines) if self.parser is not None else []
+        return self.parser.feed(lines)
 
     def _keep(self, rest: bytes) -> None:
         """Keep the beginning of a line, unless it has become too long."""
@@ -325,7 +332,9 @@ class _Log:
             return
         looks = _is_event_log(block)
         self._formats[self._name] = "events" if looks else "text"
-        self.parser = _Lines(self._records) if looks else Parser(self._origin)
+        self._beginnings += 1
+        again = f"#{self._beginnings}" if self._beginnings > 1 else ""
+        self.parser = _Lines(self._records) if looks else Parser(self._origin + again)
 
 
 def _is_event_log(block: bytes) -> bool:
@@ -378,11 +387,10 @@ class _Lines:
 class _File:
     """A file that may grow, shrink or be replaced by another of its name."""
 
-    ended = False
-
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, follow: bool) -> None:
         self.restarted = False
-        self._path = path
+        self.ended = False
+        self._path, self._follow = path, follow
         self._open()
 
     def _open(self) -> None:
@@ -398,11 +406,12 @@ class _File:
     def read(self) -> bytes:
         """Return what is there now, ``b""`` at its end."""
         block: bytes = self._stream.read(BLOCK) or b""
-        if not block and self._has_changed():
+        if not block and self._follow and self._has_changed():
             self.close()
             self._open()
             self.restarted = True
             block = self._stream.read(BLOCK) or b""
+        self.ended = not block and self._stream is not self._raw  # an archive does not grow
         return block
 
     def _has_changed(self) -> bool:
@@ -428,32 +437,42 @@ class _Stream:
         self.ended = False
         source = getattr(source, "buffer", source)
         # A pipe gives what it has; `read` would wait until there is a whole block.
-        self._read: Callable[[int], Any] = getattr(source, "read1", source.read)
-        self._unzip: Any = None
+        self._read_some: Callable[[int], Any] = getattr(source, "read1", source.read)
+        self._unzip: gzip.GzipFile | None = None
+        self._head = b""
         self._began = False
 
     def read(self) -> bytes:
         """Return the next bytes, ``b""`` at the end."""
-        data = self._read(BLOCK)
-        if isinstance(data, str):
-            data = data.encode("utf-8", "replace")
-        if not data:
-            self.ended = data is not None
-            if self._unzip is not None and not self._unzip.eof:
-                self._unzip = None
-                raise EOFError
-            return b""
-        block = bytes(data)
         if not self._began:
             self._began = True
-            while len(block) < 2 and (more := self._read(1)):
-                block += more.encode("utf-8", "replace") if isinstance(more, str) else bytes(more)
-            if block.startswith(_GZIP):
-                self._unzip = zlib.decompressobj(wbits=31)
+            while len(self._head) < len(_GZIP) and (more := self._raw(BLOCK)):
+                self._head += more
+            if self._head.startswith(_GZIP):
+                self._unzip = gzip.GzipFile(fileobj=_Raw(self._next))
+        block = self._next(BLOCK) if self._unzip is None else self._unzip.read1(BLOCK)
+        self.ended = not block
         return block
+
+    def _next(self, size: int) -> bytes:
+        if self._head:
+            block, self._head = self._head[:size], self._head[size:]
+            return block
+        return self._raw(size)
+
+    def _raw(self, size: int) -> bytes:
+        data = self._read_some(size) or b""
+        return data.encode("utf-8", "replace") if isinstance(data, str) else bytes(data)
 
     def close(self) -> None:
         """The file is not ours to close."""
 
 
-_ = io
+class _Raw(io.RawIOBase):
+    """What gzip reads from."""
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self._next = read
+
+    def read(self, size: int = -1) -> bytes:
+        return self._next(size if size > 0 else BLOCK)

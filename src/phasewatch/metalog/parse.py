@@ -9,19 +9,19 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ..durations import parse_duration
 from ..events import PhaseAlive, PhaseInfo, PhaseProgressed, PhaseResumed, PhaseStalled, Position
 from .banners import PATH_SEPARATOR, plural, shown_name
-from .catalog import kinds
+from .catalog import is_silent, kinds
 from .lines import clean, place_of
 from .plain import MARK
-from .stack import Stack, is_silent
+from .stack import Stack
 from .trainers import Trainers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import Any
 
     from ..events import Event, Status
@@ -33,6 +33,7 @@ _MOST_TITLES = 1024  # whose meaning is remembered
 _MOST_SIGNS = 4000  # of one character in a megabyte, below which it is quicker to look for it alone
 _PATIENCE = {"stalled": 400, "run": 120}  # lines for which a banner waits for what belongs to it; others wait for 40
 _MOST_PARTS = 200  # of a line
+_MOST_FRAMES = 500  # lines of a stack
 
 _MARK = MARK.encode() + b" "
 _METRICS = b"Metrics: "
@@ -88,16 +89,16 @@ class _Title:
 class _Waiting:
     """A banner whose lines have not all come."""
 
-    __slots__ = ("candidate", "event", "lines", "rules", "stack", "table", "title")
+    __slots__ = ("candidate", "in_table", "lines", "rules", "stack", "stalled", "title")
 
     def __init__(self, title: _Title) -> None:
         self.title = title
         self.lines = _PATIENCE.get(title.what, 40)  # of any writer, that it goes on waiting for
         self.rules = 0
         self.candidate: str | None = None  # a line that is its detail if a rule follows
-        self.event: dict[str, Any] | None = None  # of a phase that has stalled, whose stack may follow
+        self.stalled: str | None = None  # the detail of a phase that has stalled, whose stack may follow
         self.stack: list[str] = []
-        self.table = False
+        self.in_table = False  # the one at the end of a run
 
 
 class _Writer:
@@ -127,7 +128,7 @@ class Parser:
         self._events: list[Event] = []
         self._writers: dict[str, _Writer] = {}
         self._waiting = 0  # writers whose banner is not complete
-        self._titles: dict[bytes, tuple[str, float | None, _Title | None]] = {}
+        self._titles: dict[bytes, tuple[str, float | None, _Title]] = {}
         self._opens: dict[str, Kind] = {}
         self._completes: dict[str, Kind] = {}
         for kind in kinds():
@@ -156,11 +157,33 @@ class Parser:
             end = block.find(b"\n", hit)
             if end < 0:
                 end = len(block)
-            self._line(block[start:end])
             at = end + 1
+            raw = block[start:end]
+            known = self._titles.get(raw)
+            if known is not None and known[2].what == "open" and block.startswith(b"[Epoch ", at) and not known[0]:
+                # A step, of which a log has more than of all else: the same as below, in a third of the time.
+                end = block.find(b"\n", at)
+                if end < 0:
+                    end = len(block)
+                if self._step(known[2], block[at:end]):
+                    at = end + 1
+                    continue
+            self._line(raw)
             if self._waiting:
                 at = self._follow(block, at)
         return self._taken()
+
+    def _step(self, title: _Title, raw: bytes) -> bool:
+        """Take the whole banner of a step of an unnamed writer; whether it was one."""
+        writer = self._writers.get("")
+        if writer is None or writer.waiting is not None or not raw.isascii() or b"\r" in raw or b"\x1b" in raw:
+            return False
+        position = _POSITION.match(raw.decode("ascii"))
+        if position is None:
+            return False
+        writer.stack.begin_run()
+        self._open(writer.stack, title, position)
+        return True
 
     def flush(self) -> list[Event]:
         """Return the events of a banner that has waited for more lines in vain."""
@@ -188,7 +211,23 @@ class Parser:
         return _MARK in block
 
     def _hits(self, block: bytes) -> list[int]:
-        hits = _found_by(block, b"M", ((0, _METRICS), (-1, _MARK)))
+        hits = []
+        most = _MOST_SIGNS * (len(block) // 1_000_000 + 1)
+        find, begins = block.find, block.startswith
+        at = find(b"M")
+        while at >= 0:
+            after = block[at + 1 : at + 2]
+            if after == b"E":
+                if begins(_MARK, at - 1):
+                    hits.append(at - 1)
+            elif after == b"e" and begins(_METRICS, at):
+                hits.append(at)
+            else:
+                most -= 1
+                if most < 0:  # it is not rare here
+                    hits = _all(block, _MARK) + _all(block, _METRICS)
+                    break
+            at = find(b"M", at + 1)
         hits += _found_by(block, b"|", ((0, _ELAPSED),))
         hits.sort()
         return hits
@@ -216,7 +255,7 @@ class Parser:
         writer = self._writer(who)
         if writer is not None and writer.trainers is None:
             writer.trainers = Trainers(writer.stack)
-        return writer and writer.trainers
+        return writer.trainers if writer is not None else None
 
     def _follow(self, block: bytes, at: int) -> int:
         """Look at each line as long as a banner waits for more; return where that ended."""
@@ -333,9 +372,9 @@ class Parser:
             said = said[: found.start()]
         best = None
         for opens, kind in self._opens.items():
-            if said.startswith(opens) and said[len(opens) : len(opens) + 3] in ("", " - "):
-                if best is None or len(opens) > len(best.opens or ""):
-                    best = kind
+            fits = said.startswith(opens) and said[len(opens) : len(opens) + 3] in ("", " - ")
+            if fits and (best is None or len(opens) > len(best.opens or "")):
+                best = kind
         if best is not None:
             name, message, usual = best.name, said[len(best.opens or "") + 3 :], best.emoji
         elif said.startswith("PHASE: ") and len(said) > 7:
@@ -370,53 +409,54 @@ class Parser:
     def _continues(self, writer: _Writer, waiting: _Waiting, text: str) -> bool:
         """Take a line that belongs to the banner before it; whether it did."""
         title = waiting.title
-        if waiting.table:
-            if whole := _WHOLE.match(text):
-                self._resolve(writer, whole[1])
-                return True
-            waiting.lines -= 1
-            if waiting.lines < 0 or not text:
-                self._resolve(writer)
-            return bool(text)
+        if waiting.in_table:
+            return self._goes_on_table(writer, waiting, text)
         if text.startswith("===") and not text.strip("="):
-            waiting.rules += 1
             if waiting.candidate is not None:
                 self._resolve(writer, waiting.candidate)
+            waiting.rules += 1
             return True
-        if waiting.event is not None:
-            if text.startswith("    ") and len(waiting.stack) < 500:
+        if waiting.stalled is not None:
+            if text.startswith("    ") and len(waiting.stack) < _MOST_FRAMES:
                 waiting.stack.append(text[4:])
                 return True
             self._resolve(writer)
             return False
         if title.what == "run" and title.status == "completed":
-            if text.startswith(_TABLE):
-                waiting.table = True
-                return True
-            if text:
-                self._resolve(writer)
-            else:
-                waiting.lines -= 40
-                if waiting.lines < 0:
-                    self._resolve(writer)
-            return not text
-        if not text or waiting.candidate is not None:
+            return self._begins_table(writer, waiting, text)
+        if waiting.candidate is not None:  # no rule has followed: it was not ours
             candidate = waiting.candidate
             self._resolve(writer)
-            if candidate is not None:
-                self._single(writer, candidate, None)
-            return not text
-        if self._is_detail(title, text):
+            self._single(writer, candidate, None)
+            return False
+        if text and self._is_detail(title, text):
             if title.what == "stalled":
-                waiting.event = self._quiet(_STALLED.match(text))
-                return True
-            self._resolve(writer, text)
+                waiting.stalled = text
+            else:
+                self._resolve(writer, text)
             return True
         if title.what == "open" and waiting.rules == 1 and ": " in text:
             waiting.candidate = text
             return True
         self._resolve(writer)
         return False
+
+    def _begins_table(self, writer: _Writer, waiting: _Waiting, text: str) -> bool:
+        """Take a line between the last banner and the table that tells how long the run was."""
+        waiting.in_table = text.startswith(_TABLE)
+        if not waiting.in_table:
+            waiting.lines -= 40
+            if text or waiting.lines < 0:
+                self._resolve(writer)
+        return waiting.in_table or not text
+
+    def _goes_on_table(self, writer: _Writer, waiting: _Waiting, text: str) -> bool:
+        waiting.lines -= 1
+        if whole := _WHOLE.match(text):
+            self._resolve(writer, whole[1])
+        elif waiting.lines < 0 or not text:
+            self._resolve(writer)
+        return bool(text)
 
     @staticmethod
     def _is_detail(title: _Title, text: str) -> bool:
@@ -440,7 +480,8 @@ class Parser:
         self._waiting -= 1
         title, stack = waiting.title, writer.stack
         if title.what == "open":
-            self._open(stack, title, detail)
+            place = _POSITION.match(detail) if detail else None
+            self._open(stack, title, place if place is not None and (place[1] or place[6]) else detail)
         elif title.what == "end":
             if title.status == "completed":
                 self._complete(stack, title, detail)
@@ -451,11 +492,14 @@ class Parser:
         else:
             self._end_run(stack, title, detail)
 
-    def _open(self, stack: Stack, title: _Title, detail: str) -> None:
+    def _open(self, stack: Stack, title: _Title, said: str | re.Match[str]) -> None:
+        """Begin a phase, of which the detail says more or the place of a step."""
         position = around = None
-        found = _POSITION.match(detail) if detail else None
-        if found is not None and (found[1] is not None or found[6] is not None):
-            epoch, epochs, unit, number, total, elapsed, eta, detail = found.groups()
+        detail: str | None
+        if isinstance(said, str):
+            detail = said
+        else:
+            epoch, epochs, unit, number, total, elapsed, eta, detail = said.groups()
             unit = _uncapital(unit)
             elapsed_s = _seconds(elapsed)
             position = Position(
@@ -553,7 +597,7 @@ class Parser:
                 stack.now,
                 quiet=0.0,
                 done=stack_done,
-                total=entry.info.total if total is None else int(total),
+                total=_int(total),
                 elapsed=seconds,
                 eta=_seconds(eta),
                 counters=entry.counters,
@@ -563,7 +607,8 @@ class Parser:
 
     @staticmethod
     def _quiet(match: re.Match[str] | None) -> dict[str, Any]:
-        assert match is not None
+        if match is None:
+            return {"quiet": 0.0, "expected": None, "elapsed": 0.0, "done": None, "total": None}
         quiet, expected, elapsed, _, done, total = match.groups()
         return {
             "quiet": _seconds(quiet) or 0.0,
@@ -574,12 +619,10 @@ class Parser:
         }
 
     def _stalled(self, stack: Stack, title: _Title, waiting: _Waiting) -> None:
-        figures = waiting.event or {"quiet": 0.0, "expected": None, "elapsed": 0.0, "done": None, "total": None}
+        figures = self._quiet(_STALLED.match(waiting.stalled or ""))
         entry = stack.met(title.name, figures["elapsed"])
         self._emit(
-            PhaseStalled(
-                entry.info, stack.now, stack="\n".join(waiting.stack) or None, **_measures(stack, entry, figures)
-            )
+            PhaseStalled(entry.info, stack.now, stack="\n".join(waiting.stack) or None, **_measures(stack, entry, figures))
         )
 
     def _resumed(self, stack: Stack, title: _Title) -> None:
@@ -633,45 +676,58 @@ class Parser:
         if match is None:
             return
         shown = said[: match.start()]
-        entry = None
-        for other in reversed(stack.open):
-            name = shown_name(other.info.name)
-            if name == shown or (not sure and shown.endswith(" " + name)):
-                entry = other
-                break
+        entry = _shown_as(stack, shown, whole=sure)
         if entry is None and not sure:
             return
-        counters: dict[str, float] = {}
-        totals: dict[str, float | None] = {}
-        means: dict[str, float] = {}
-        elapsed = eta = None
-        for part in _parts(said[match.end() :]):
-            name, _, figure = part.partition(": ")
-            if name == "Elapsed":
-                elapsed = _seconds(figure)
-            elif name == "ETA":
-                eta = _seconds(figure)
-            elif name.startswith("Avg "):
-                if (number := _number(figure)) is not None:
-                    means[_identifier(name[4:])] = number
-            elif (count := _COUNT.match(figure)) and (number := _number(count[1])) is not None:
-                counters[name] = number
-                totals[name] = _number(count[2]) if count[2] else None
-        if elapsed is None:
+        figures = _Figures(said[match.end() :])
+        if figures.elapsed is None:
             return
         stack.at(time)
         done, total = int(match[1]), _int(match[2])
         if entry is None:
             known = shown.upper() if f"PHASE: {shown.upper()}" in self._opens else shown
-            entry = stack.met(known, elapsed, total=total, counters={_identifier(k): v for k, v in totals.items()})
-        stack.reached(entry.started, elapsed)
-        entry.done, entry.means = done, means
-        entry.counters = _named(counters, entry.info)
+            counters = {_identifier(name): number for name, number in figures.totals.items()}
+            entry = stack.met(known, figures.elapsed, total=total, counters=counters)
+        stack.reached(entry.started, figures.elapsed)
+        entry.done, entry.means = done, figures.means
+        entry.counters = _named(figures.counters, entry.info)
         self._emit(
             PhaseProgressed(
-                entry.info, stack.now, done=done, total=total, elapsed=elapsed, eta=eta, counters=entry.counters, means=means
+                entry.info,
+                stack.now,
+                done=done,
+                total=total,
+                elapsed=figures.elapsed,
+                eta=figures.eta,
+                counters=entry.counters,
+                means=entry.means,
             )
         )
+
+
+class _Figures:
+    """What a line of progress says after the count."""
+
+    __slots__ = ("counters", "elapsed", "eta", "means", "totals")
+
+    def __init__(self, said: str) -> None:
+        self.counters: dict[str, float] = {}
+        self.totals: dict[str, float | None] = {}  # of the counters
+        self.means: dict[str, float] = {}
+        self.elapsed: float | None = None
+        self.eta: float | None = None
+        for part in _parts(said):
+            name, _, figure = part.partition(": ")
+            if name == "Elapsed":
+                self.elapsed = _seconds(figure)
+            elif name == "ETA":
+                self.eta = _seconds(figure)
+            elif name.startswith("Avg "):
+                if (number := _number(figure)) is not None:
+                    self.means[_identifier(name[4:])] = number
+            elif (count := _COUNT.match(figure)) and (number := _number(count[1])) is not None:
+                self.counters[name] = number
+                self.totals[name] = _number(count[2]) if count[2] else None
 
 
 _ENDS: dict[str, Status] = {"FAILED": "failed", "INTERRUPTED": "interrupted"}
@@ -704,6 +760,15 @@ def _found_by(block: bytes, char: bytes, signs: tuple[tuple[int, bytes], ...]) -
                 return [hit for _, sign in signs for hit in _all(block, sign)]
         at = find(char, at + 1)
     return hits
+
+
+def _shown_as(stack: Stack, shown: str, *, whole: bool) -> Open | None:
+    """Return the open phase whose progress is told under this name; it may stand after something else if not ``whole``."""
+    for entry in reversed(stack.open):
+        name = shown_name(entry.info.name)
+        if name == shown or (not whole and shown.endswith(" " + name)):
+            return entry
+    return None
 
 
 def _emoji_before(before: str) -> str | None:
@@ -743,6 +808,7 @@ def _number(text: str) -> float | None:
         return None
 
 
+@lru_cache(4096)  # a log says the same few over and over
 def _seconds(text: str | None) -> float | None:
     if not text:
         return None
@@ -752,6 +818,7 @@ def _seconds(text: str | None) -> float | None:
         return None
 
 
+@lru_cache(256)
 def _uncapital(word: str) -> str:
     """Undo `_capital`: ``Step`` is ``step``; a word of capitals stays."""
     return word if word[1:2].isupper() else word[:1].lower() + word[1:]
