@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from phasewatch import (
     PhaseResumed,
     PhaseStalled,
     PhaseStarted,
+    Sink,
     phase,
     register,
 )
@@ -63,8 +65,7 @@ def of_type(events: list[Event], kind: type) -> list[Any]:
 def as_text_carries(event: Event) -> tuple[Any, ...] | None:
     """Return what the text of an event tells, as exactly as it tells it; None for an event that has no text at all.
 
-    The end of a phase that completes silently, of the path of an exception and the beginning of a phase are told by what
-    follows; they carry no figures.
+    The end of a phase that completes silently, or that an exception passes through, is told by what follows, without figures.
     """
     info = event.phase
     if info.role == "run":
@@ -90,6 +91,8 @@ def as_text_carries(event: Event) -> tuple[Any, ...] | None:
     if isinstance(event, PhaseEnded):
         shown = short_names(event.metrics)
         metrics = {shown[name]: f"{value:.3f}" for name, value in event.metrics.items()}
+        if event.status != "completed" and not event.innermost:
+            metrics = {}  # of several phases that an exception leaves, the text does not say which had them
         return ("end", path, event.status, metrics, _figures_told(event), event.error and _as_printed(event.error))
     return None
 
@@ -123,7 +126,7 @@ def programs(draw: st.DrawFn) -> Any:
     if draw(st.booleans()):
         return [draw(works(depth=2)) for _ in range(draw(st.integers(0, 3)))]
     steps = draw(st.integers(0, 4))
-    loop = []
+    loop: list[Any] = []
     for number in range(1, steps + 1):
         inside = [draw(works()) for _ in range(draw(st.integers(0, 1)))]
         loop.append(("step", draw(METRICS), inside, draw(st.none() | st.integers(1, 2))))
@@ -164,7 +167,7 @@ class Player:
         self.breaks_at, self.seconds, self.moments = breaks_at, seconds, 0
 
     def play(self, program: Any) -> None:
-        sinks = [self.memory, ConsoleSink(Console(file=self.out), mode="plain")]
+        sinks: list[Sink] = [self.memory, ConsoleSink(Console(file=self.out), mode="plain")]
         try:
             with phasewatch.run("run", sinks=sinks, clock=self.clock):
                 for part in program:
@@ -547,7 +550,7 @@ def test_a_damaged_log_is_never_an_error(data: st.DataObject) -> None:
 def test_where_a_log_is_divided_does_not_matter(cuts: list[int]) -> None:
     ends = sorted({GOLDEN.rfind(b"\n", 0, cut) + 1 for cut in cuts} | {0, len(GOLDEN)})
     parser = Parser()
-    events = [event for since, until in zip(ends, ends[1:], strict=False) for event in parser.feed(GOLDEN[since:until])]
+    events = [event for since, until in pairwise(ends) for event in parser.feed(GOLDEN[since:until])]
     whole = Parser()
     assert events + parser.close() == whole.feed(GOLDEN) + whole.close()
 

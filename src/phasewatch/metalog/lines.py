@@ -33,7 +33,7 @@ _TIME_WITHIN = 60  # characters: a time further on is part of what is said
 _LEVEL = r"(?:DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|NOTICE)"
 _LOGGER = re.compile(
     rf"{_LEVEL}:[\w.]{{1,80}}:|(?:[\s\[(]*{_LEVEL}\]?[\s\[(:]*)?[\[(]?{_TIME.pattern}[\])]?"
-    rf"(?:[\s|:-]*(?:\[[^\]]{{0,80}}\]|\(?\b{_LEVEL}\b\)?|[\w.]{{1,80}}(?= - |:[0-9]{{1,6}}\b)|:[0-9]{{1,6}}\b))*"
+    rf"(?:[\s|:-]*(?:\[[^\]]{{0,80}}\]|\(?\b{_LEVEL}\b\)?|[\w.]{{1,80}}(?= - )|[\w./]{{1,80}}\.py:[0-9]{{1,6}}\b))*"
     r"(?: ?[-:|]+)? ?"
 )
 

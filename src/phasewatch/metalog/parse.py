@@ -248,8 +248,12 @@ class Parser:
             raw = block[start:end]
             at = end + 1
             who, time, text = clean(raw)
-            if (trainers := self._trainers(who)) is not None:
-                trainers.line(text, time)
+            if (trainers := self._trainers(who)) is None:
+                continue
+            if _BAR in raw and b"\r" in raw and "%|" not in text:  # a bar stood in the line before what is told in it
+                since = raw.rfind(b"\r", 0, raw.rfind(_BAR)) + 1
+                trainers.line(clean(raw[since : raw.find(b"\r", since)])[2], time)
+            trainers.line(text, time)
 
     def _trainers(self, who: str) -> Trainers | None:
         writer = self._writer(who)
