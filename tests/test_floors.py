@@ -17,7 +17,7 @@ FLOORS = [
     {"_annotations"},
     {"_report", "_environment", "_fault", "_forks", "_loops", "_tally", "_wrap", "events", "durations", "eta", "plan"},
     {"_monitor", "_records", "_spec", "metalog", "totals"},
-    {"sinks"},
+    {"sinks", "reader"},
     {"_dispatcher"},
     {"_tracker"},
     {"_config", "_termination"},
@@ -25,7 +25,16 @@ FLOORS = [
     {"testing"},
     {"__init__"},
 ]
-ROOMS = {"metalog": [{"catalog", "plain"}, {"banners"}, {"__init__"}], "sinks": [{"console", "jsonl"}, {"__init__"}]}
+ROOMS = {
+    "metalog": [
+        {"catalog", "lines", "plain"},
+        {"banners", "stack"},
+        {"grammar", "trainers"},
+        {"parse"},
+        {"__init__"},
+    ],
+    "sinks": [{"console", "jsonl"}, {"__init__"}],
+}
 
 
 def floor_of(module: str, floors: list[set[str]]) -> int:

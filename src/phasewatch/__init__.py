@@ -10,11 +10,14 @@ Writing: phase -> tracker -> dispatcher -> sinks. Imports go downward only:
     sinks/                     the console, and whoever else wants to hear
     metalog/                   the text: names, emoji, banners
     events, eta, plan, ...     what happened, and pure arithmetic over it
+
+Reading: reader. Imported when asked for.
 """
 
 from __future__ import annotations
 
 from . import sinks
+from ._annotations import TYPE_CHECKING
 from ._config import configure
 from ._phase import phase
 from ._report import PhasewatchWarning
@@ -37,6 +40,9 @@ from .events import (
 from .metalog.catalog import register
 from .plan import TrainingPlan
 
+if TYPE_CHECKING:
+    from .reader import read
+
 __all__ = [
     "Event",
     "MetricsLogged",
@@ -57,7 +63,20 @@ __all__ = [
     "configure",
     "current",
     "phase",
+    "read",
     "register",
     "run",
     "sinks",
 ]
+
+# What reads logs is imported when it is first asked for: a program that only writes them need not pay for it.
+_LAZY = {"read": "reader"}
+
+
+def __getattr__(name: str) -> object:
+    home = _LAZY.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{home}", __name__), name)

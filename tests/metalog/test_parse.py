@@ -65,7 +65,7 @@ def of_type(events: list[Event], kind: type) -> list[Any]:
 def as_text_carries(event: Event) -> tuple[Any, ...] | None:
     """Return what the text of an event tells, as exactly as it tells it; None for an event that has no text at all.
 
-    The end of a phase that completes silently, or that an exception passes through, is told by what follows, without figures.
+    The end of a phase that completes silently, or that an exception passes through, is told by what follows: no figures.
     """
     info = event.phase
     if info.role == "run":
@@ -76,8 +76,8 @@ def as_text_carries(event: Event) -> tuple[Any, ...] | None:
     if isinstance(event, PhaseStarted):
         place = info.position
         position = place and (
-            place.number, place.total, place.unit, place.epoch, place.epochs if place.epoch else None, format_duration(place.elapsed),
-            format_duration(place.eta) if place.total is not None else None,
+            place.number, place.total, place.unit, place.epoch, place.epochs if place.epoch else None,
+            format_duration(place.elapsed), format_duration(place.eta) if place.total is not None else None,
         )  # fmt: skip
         counters = {name: n for name, n in info.counters.items() if n is not None}
         details = {name: one_line(value) for name, value in info.details.items()}

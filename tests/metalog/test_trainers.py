@@ -104,7 +104,7 @@ def test_times_of_lines_place_the_steps_before_them() -> None:
 LOG = """\
   0%|          | 0/4 [00:00<?, ?it/s]\r 25%|##5       | 1/4 [00:01<00:03,  1.00s/it]\r{'loss': '0.5', 'epoch': '0.25'}
 \r 50%|#####     | 2/4 [00:03<00:03,  1.50s/it]\r{'loss': 0.4, 'grad_norm': nan, 'learning_rate': 1e-05, 'epoch': 0.5}
-  0%|          | 0/7 [00:00<?, ?it/s]\r100%|##########| 7/7 [00:00<00:00]\r{'eval_loss': 0.3, 'eval_runtime': 1.5, 'epoch': 0.5}
+  0%|          | 0/7 [00:00<?, ?it/s]\r100%|###| 7/7 [00:00<00:00]\r{'eval_loss': 0.3, 'eval_runtime': 1.5, 'epoch': 0.5}
 Saving model checkpoint to /tmp/out/checkpoint-2
 100%|##########| 4/4 [00:06<00:00,  1.50s/it]
 {'loss': 0.3, 'epoch': 1.0}
