@@ -39,7 +39,8 @@ assert threading.active_count() == 1
 assert logging.root.handlers == handlers
 own = [name for name in opened if not str(name).endswith((".py", ".pyc")) and ".pyc." not in str(name)]
 assert not own, own
-heavy = {"rich", "json", "re", "gzip", "asyncio", "dataclasses", "typing", "inspect", "signal", "threading"} & (set(sys.modules) - before)
+heavy = {"rich", "json", "re", "gzip", "asyncio", "dataclasses", "typing", "inspect", "signal", "threading"}
+heavy &= set(sys.modules) - before
 assert not heavy, heavy
 """
     # -S: what site imports for an editable install is not ours

@@ -125,7 +125,7 @@ class Reading:
         return self._records.dropped
 
     def __iter__(self) -> Iterator[Event]:
-        return self
+        return self._events
 
     def __next__(self) -> Event:
         return next(self._events)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .catalog import Kind
 
 _MOST_PARTS = 200  # of a line
+_LONGEST = 24  # characters of a figure
 
 # What a duration or a count looks like.
 _D = r"(?:[0-9]{1,12}(?:\.[0-9]{1,6})?(?:ms|[smhd])|--)"
@@ -51,7 +52,7 @@ _OTHERS = {"PHASE STALLED: ": "stalled", "PHASE RESUMED: ": "resumed", "ALIVE: "
 class Title:
     """What the title of a banner says."""
 
-    __slots__ = ("emoji", "message", "name", "status", "step", "what")
+    __slots__ = ("known", "message", "name", "status", "what")
 
     def __init__(
         self,
@@ -66,9 +67,9 @@ class Title:
         self.what = what  # open, end, stalled, resumed, alive, run
         self.name = name  # of the phase; the path of a run that failed; the line of one that is alive
         self.message = message
-        self.step = step
-        self.emoji = emoji
         self.status: Status = status
+        known = {"message": message, "step": step, "emoji": emoji}
+        self.known: dict[str, Any] = {name: value for name, value in known.items() if value is not None}  # of the phase
 
 
 class Titles:
@@ -157,9 +158,9 @@ class Figures:
         for part in parts_of(said):
             name, _, figure = part.partition(": ")
             if name == "Elapsed":
-                self.elapsed = seconds_of(figure)
+                self.elapsed = seconds_of(figure[:_LONGEST])
             elif name == "ETA":
-                self.eta = seconds_of(figure)
+                self.eta = seconds_of(figure[:_LONGEST])
             elif name.startswith("Avg "):
                 if (number := number_of(figure)) is not None:
                     self.means[identifier(name[4:])] = number
@@ -219,7 +220,6 @@ def seconds_of(text: str | None) -> float | None:
         return None
 
 
-@lru_cache(256)
 def uncapital(word: str) -> str:
     """Undo `_capital`: ``Step`` is ``step``; a word of capitals stays."""
     return word if word[1:2].isupper() else word[:1].lower() + word[1:]

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 _MOST_WRITERS = 4096  # processes of one log
 _MOST_TITLES = 1024  # whose meaning is remembered
+_LONGEST_TITLE = 500  # bytes of one that is
 _MOST_SIGNS = 4000  # of one character in a megabyte, below which it is quicker to look for it alone
 _PATIENCE = {"stalled": 400, "run": 120}  # lines for which a banner waits for what belongs to it; others wait for 40
 _MOST_FRAMES = 500  # lines of a stack
@@ -269,7 +270,12 @@ class Parser:
             if MARK in text:
                 title = self._grammar.of(text)
                 self.found = self.found or title is not None
-                if title is not None and title.what != "alive" and title.what != "resumed" and time is None:
+                if (
+                    title is not None
+                    and title.what not in ("alive", "resumed")
+                    and time is None
+                    and len(raw) < _LONGEST_TITLE
+                ):
                     if len(self._titles) >= _MOST_TITLES:
                         self._titles.clear()
                     self._titles[raw] = (who, time, title)
@@ -418,25 +424,22 @@ class Parser:
         else:
             epoch, epochs, unit, number, total, elapsed, eta, detail = said.groups()
             unit = uncapital(unit)
-            elapsed_s = seconds_of(elapsed)
+            seconds = seconds_of(elapsed)
             position = Position(
                 int(number),
-                whole(total),
+                None if total is None else int(total),
                 unit,
-                epoch=whole(epoch),
-                epochs=whole(epochs),
-                elapsed=elapsed_s or 0.0,
+                epoch=None if epoch is None else int(epoch),
+                epochs=None if epochs is None else int(epochs),
+                elapsed=seconds or 0.0,
                 eta=seconds_of(eta),
             )
             around = stack.step_parent(title.name, unit)
             if around is not None:
-                stack.reached(around.started, elapsed_s)
-        known = expected(detail) if detail else {}
-        if title.emoji is not None:
-            known["emoji"] = title.emoji
-        stack.begin(title.name, position, message=title.message, step=title.step, **known)
-        if position is not None and around is not None:
-            around.done = max(around.done, position.number - 1)
+                stack.reached(around.started, seconds)
+                around.done = max(around.done, position.number - 1)
+        known = {**title.known, **expected(detail)} if detail else title.known
+        stack.begin(title.name, position, **known)
 
     def _complete(self, stack: Stack, title: Title, detail: str) -> None:
         elapsed = active = done = None
@@ -445,7 +448,7 @@ class Parser:
         unit = entry.info.unit if entry is not None else None
         for part in parts_of(detail):
             if part.startswith("Active time: "):
-                active = seconds_of(part[13:])
+                active = seconds_of(part[13:37])
             elif total := TOTAL.match(part):
                 what, figure = total.groups()
                 if what == "time":

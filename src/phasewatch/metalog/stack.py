@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 INFERRED = "inferred"  # the attribute of a run or phase whose beginning the text does not tell
 
-MOST_OPEN = 1000  # phases of one writer; more are of a log that lies
+_MOST_OPEN = 200  # phases of one writer; more are of a log that lies
+_MOST_CHILDREN = 1000  # names that are remembered of what was inside a phase
 
 _VALIDATIONS = frozenset({"PRE-TRAINING VALIDATION", "PERIODIC VALIDATION", "POST-TRAINING VALIDATION"})
 _OF_A_TRAINING = frozenset({"TRAINING STEP", "PERIODIC VALIDATION", "CHECKPOINT SAVING", "VALIDATION"})
@@ -91,8 +92,7 @@ class Stack:
     def begin(self, name: str, position: Position | None = None, **known: Any) -> Open:
         """Begin a phase; whatever cannot be around it has ended before."""
         self._make_room(name)
-        run = self.begin_run()
-        around = run
+        around = self.run or self.begin_run()
         for entry in reversed(self.open):
             if position is None or entry.info.name != name:  # else two steps at once
                 around = entry
@@ -101,6 +101,8 @@ class Stack:
 
     def _begin_in(self, around: Open, name: str, position: Position | None = None, **known: Any) -> Open:
         role: Role = "phase" if position is None else "step"
+        if len(self.open) >= _MOST_OPEN and around is self.open.pop():
+            around = self.open[-1]
         parent = around.info
         info = PhaseInfo(
             name,
@@ -113,11 +115,10 @@ class Stack:
             place=self._place,
             **known,
         )
-        around.children.add(name)
+        if len(around.children) < _MOST_CHILDREN:
+            around.children.add(name)
         entry = Open(info, self.now)
         self.open.append(entry)
-        if len(self.open) > MOST_OPEN:
-            del self.open[0]
         self.emit(PhaseStarted(info, self.now))
         return entry
 
@@ -125,7 +126,7 @@ class Stack:
         """Return the open phase whose step this is, by its name: TRAINING of a TRAINING STEP."""
         for entry in reversed(self.open):
             around = entry.info.name
-            if around != name and (f"{around} {unit.upper()}" == name or around == "TRAINING"):
+            if around != name and (around == "TRAINING" or f"{around} {unit.upper()}" == name):
                 return entry
         return None
 
