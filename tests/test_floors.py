@@ -29,7 +29,16 @@ FLOORS = [
     {"__main__"},
     {"__init__"},
 ]
-ROOMS = {"metalog": [{"catalog", "plain"}, {"banners", "lines"}, {"stack"}, {"trainers"}, {"parse"}, {"__init__"}], "sinks": [{"console", "jsonl", "otel", "stdlib"}, {"__init__"}]}
+ROOMS = {
+    "metalog": [
+        {"catalog", "lines", "plain"},
+        {"banners", "stack"},
+        {"grammar", "trainers"},
+        {"parse"},
+        {"__init__"},
+    ],
+    "sinks": [{"console", "jsonl", "otel", "stdlib"}, {"__init__"}],
+}
 
 
 def floor_of(module: str, floors: list[set[str]]) -> int:

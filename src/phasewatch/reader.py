@@ -1,6 +1,7 @@
 """A log to events: the event log or a text log, found out by looking at it.
 
-Nothing that stands in a log is an error here: what is torn, foreign, broken or newer than this version is skipped and counted.
+Nothing that stands in a log is an error here: what is torn, foreign, broken or newer than this version is skipped, and
+counted.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import IO, Any, Literal, Protocol
 
-    from .events import Event
+    from .events import Event, Place
 
     Format = Literal["events", "text"]
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Reading", "read"]
 
-BLOCK = 1 << 18  # bytes that are read at once
+BLOCK = 1 << 16  # bytes that are read at once
 LONGEST = 1 << 20  # bytes of a line; what is longer is skipped
 
 _LOOK = 1 << 16  # bytes by which the format is found
@@ -46,6 +47,7 @@ _GZIP = b"\x1f\x8b"
 _UTF8 = codecs.BOM_UTF8
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _BROKEN_ARCHIVE = (EOFError, gzip.BadGzipFile, zlib.error)
+_CONTROLS = bytes({*range(32)} - {*b"\t\n\r\x1b"})
 _MOST_FILES = 10_000
 _INTERVAL = 0.5  # seconds between two looks at a log that grows
 
@@ -69,10 +71,12 @@ class Reading:
     """The events of a log, as an iterator: memory does not grow with the log.
 
     Attributes:
-        skipped: how many lines were passed over, by reason: ``"foreign"``, ``"broken"``, ``"unknown"`` (a type of event, a
-            version or a banner that this version does not know), ``"long"`` (more than a megabyte), ``"torn"`` (the last line
-            of an event log, cut off), ``"quoted"`` (``[META]`` where no banner begins), ``"archive"`` (a gzip stream that
-            breaks off), ``"unreadable"`` (a file of a folder). Other lines of a text log are not counted: they are its own.
+        skipped: how many lines were passed over, by reason: ``"foreign"`` (a file that is no text counts as one),
+            ``"broken"``, ``"unknown"`` (a type of event, a version or a banner that this version does not know), ``"long"``
+            (more than a megabyte), ``"torn"`` (the last line, cut off), ``"quoted"`` (``[META]`` where no banner begins),
+            ``"archive"`` (a gzip stream that breaks off), ``"unreadable"`` (a file of a folder, or a disk that fails),
+            ``"writers"`` (lines of processes beyond 4096 in one log). Other lines of a text log are not counted: they are
+            its own.
         formats: the format of each log, ``"events"`` or ``"text"``, by name.
         dropped: events that the writers of the event log say they had to drop, by type.
     """
@@ -87,15 +91,13 @@ class Reading:
         self._folder: str | None = None
         self._known: set[str] = set()
         self._records = Records()
-        self._open_runs: set[str] = set()
-        self._ended_runs = 0
         if isinstance(source, (str, os.PathLike)):
             path = os.fspath(source)
             if os.path.isdir(path):
                 self._folder = path
                 self._look_into_folder()
             else:
-                self._add(os.path.basename(path), _File(path))
+                self._add(os.path.basename(path), _File(path, follow=follow))
         elif hasattr(source, "read"):
             self._add(str(getattr(source, "name", "") or "stream"), _Stream(source))
         else:
@@ -123,7 +125,7 @@ class Reading:
         return self._records.dropped
 
     def __iter__(self) -> Iterator[Event]:
-        return self
+        return self._events
 
     def __next__(self) -> Event:
         return next(self._events)
@@ -138,6 +140,9 @@ class Reading:
         """Stop following, and let go of the files; may be called by another thread. No event follows the next."""
         self._closed = True
 
+    def _was_closed(self) -> bool:
+        return self._closed  # by another thread, or between two events
+
     def _all(self) -> Iterator[Event]:
         try:
             while not self._closed:
@@ -146,15 +151,14 @@ class Reading:
                     for event in self._of(log):
                         grown = True
                         yield event
-                        if self._closed:
+                        if self._was_closed():
                             return
                 if not self._follow:
                     return
                 if grown:
                     continue
                 for log in self._logs:
-                    for event in log.idle():
-                        yield self._noted(event)
+                    yield from log.idle()
                 if self._is_over():
                     return
                 self._wait(_INTERVAL)
@@ -168,8 +172,7 @@ class Reading:
         """Give what a log holds now; the last of it, if it is not followed."""
         try:
             for events in log.events():
-                for event in events:
-                    yield self._noted(event)
+                yield from events
         except _BROKEN_ARCHIVE:
             self._own["archive"] += 1
         except (OSError, ValueError):  # a disk that fails, a file that was closed
@@ -177,24 +180,17 @@ class Reading:
         else:
             if self._follow and not log.ended:
                 return
-        for event in log.finish():
-            yield self._noted(event)
+        yield from log.finish()
         self._logs.remove(log)
         self._read.append(log)
         log.close()
 
-    def _noted(self, event: Event) -> Event:
-        if event.phase.role == "run":
-            if isinstance(event, PhaseStarted):
-                self._open_runs.add(event.id)
-            elif isinstance(event, PhaseEnded):
-                self._open_runs.discard(event.id)
-                self._ended_runs += 1
-        return event
-
     def _is_over(self) -> bool:
         """Whether nothing more is to be expected: every run has ended, or every stream."""
-        return not self._logs or (self._ended_runs > 0 and not self._open_runs)
+        if not (self._logs or self._folder):
+            return True
+        logs = (*self._logs, *self._read)
+        return any(log.runs_ended for log in logs) and not any(log.runs_open for log in logs)
 
     def _look_into_folder(self) -> None:
         assert self._folder is not None
@@ -202,7 +198,7 @@ class Reading:
             if path not in self._known and len(self._known) < _MOST_FILES:
                 self._known.add(path)
                 try:
-                    self._add(os.path.relpath(path, self._folder), _File(path))
+                    self._add(os.path.relpath(path, self._folder), _File(path, follow=self._follow))
                 except OSError:
                     self._own["unreadable"] += 1
 
@@ -227,8 +223,11 @@ class _Log:
     ) -> None:
         self.skipped: Counter[str] = Counter()
         self.parser: _Parses | None = None
+        self.runs_ended = 0
+        self._runs: dict[str, Place | None] = {}  # that go on
         self.ended = False  # of a stream: no more can come
         self._source, self._name, self._origin = source, name, origin
+        self._beginnings = 0  # of the file: it may be replaced
         self._records, self._formats, self._follow = records, formats, follow
         self._rest = b""  # of the last line, whose end has not come
         self._is_long = False  # whether the line that goes on is longer than any that is looked at
@@ -242,28 +241,58 @@ class _Log:
             if self._source.restarted:
                 self._source.restarted = False
                 yield self.finish()
-                self.parser = None
+                self._forget()
             if not block:
                 self.ended = self._source.ended
                 return
             if not self._is_binary:
-                yield self._take(block)
+                yield self._noted(self._take(block))
 
     def idle(self) -> list[Event]:
         """Return what has waited for lines that did not come."""
-        return self.parser.flush() if self.parser is not None else []
+        return self._noted(self.parser.flush()) if self.parser is not None else []
+
+    def _noted(self, events: list[Event]) -> list[Event]:
+        """Note which runs have begun and ended."""
+        for event in events:
+            if event.phase.role != "run":
+                continue
+            if isinstance(event, PhaseStarted):
+                if isinstance(self.parser, Parser):
+                    # One that was begun before by the same process will not end any more.
+                    self._runs = {id: place for id, place in self._runs.items() if place != event.phase.place}
+                self._runs[event.id] = event.phase.place
+            elif isinstance(event, PhaseEnded):
+                self._runs.pop(event.id, None)
+                self.runs_ended += 1
+        return events
+
+    @property
+    def runs_open(self) -> int:
+        """How many runs go on."""
+        return len(self._runs)
+
+    def _forget(self) -> None:
+        """Another file has taken the place of the one that was read."""
+        if self.parser is not None:
+            self.skipped += self.parser.skipped
+        self.parser = self._decoder = None
+        self._is_binary = False
+        self._runs.clear()
+        self.runs_ended = 0
 
     def finish(self) -> list[Event]:
         """Return the last events: the log goes no further."""
         events: list[Event] = []
         rest, self._rest = self._rest, b""
-        if rest and not self._is_binary:
+        if rest.strip() and not self._is_binary:
             if self.parser is None:
                 self._find_format(rest)
             if isinstance(self.parser, _Lines):
                 self.parser.is_last = True
-            if self.parser is not None and not self._is_long:
                 events = self.parser.feed(rest)
+            else:
+                self.skipped["torn"] += 1  # a name or a figure may be cut short, and nothing would tell
         self._is_long = False
         return events + (self.parser.close() if self.parser is not None else [])
 
@@ -298,7 +327,7 @@ class _Log:
             lines = self._rest + block[:end] if self._rest else block[:end]
         self._rest = b""
         self._keep(block[end:])
-        return self.parser.feed(lines) if self.parser is not None else []
+        return self.parser.feed(lines)
 
     def _keep(self, rest: bytes) -> None:
         """Keep the beginning of a line, unless it has become too long."""
@@ -317,15 +346,26 @@ class _Log:
 
     def _find_format(self, block: bytes) -> None:
         block = block.removeprefix(_UTF8)
-        if not block.strip():
+        if not block.strip(b"\0 \t\r\n"):
             return
-        if b"\0" in block[:_LOOK] and self._decoder is None:
+        if _is_binary(block[:_LOOK]):
             self._is_binary = True
             self.skipped["foreign"] += 1
             return
         looks = _is_event_log(block)
         self._formats[self._name] = "events" if looks else "text"
-        self.parser = _Lines(self._records) if looks else Parser(self._origin)
+        self._beginnings += 1
+        again = f"#{self._beginnings}" if self._beginnings > 1 else ""
+        self.parser = _Lines(self._records) if looks else Parser(self._origin + again)
+
+
+def _is_binary(block: bytes) -> bool:
+    """Whether this is no text; zeros alone do not tell: a log that was cut while somebody wrote to it begins with them."""
+    if b"\0" not in block:
+        return False
+    block = block.replace(b"\0", b"")
+    strange = len(block) - len(block.translate(None, _CONTROLS)) + block.decode("utf-8", "replace").count("\ufffd")
+    return strange > 0.3 * len(block)
 
 
 def _is_event_log(block: bytes) -> bool:
@@ -357,6 +397,7 @@ class _Lines:
         events = []
         event_of = self._records.event
         for line in block.split(b"\n"):
+            line = line.lstrip(b"\0")
             if not line or line.isspace():
                 continue
             try:
@@ -378,35 +419,39 @@ class _Lines:
 class _File:
     """A file that may grow, shrink or be replaced by another of its name."""
 
-    ended = False
-
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, follow: bool) -> None:
         self.restarted = False
-        self._path = path
+        self.ended = False
+        self._path, self._follow = path, follow
         self._open()
 
     def _open(self) -> None:
         self._raw = open(self._path, "rb", buffering=0)  # noqa: SIM115  # closed by `close`
-        self._stream: Any = self._raw
+        self._unzip: gzip.GzipFile | None = None
         if self._raw.seekable():
             if self._raw.read(2) == _GZIP:
                 self._raw.seek(0)
-                self._stream = gzip.GzipFile(fileobj=self._raw)
+                self._unzip = gzip.GzipFile(fileobj=self._raw)
             else:
                 self._raw.seek(0)
 
     def read(self) -> bytes:
         """Return what is there now, ``b""`` at its end."""
-        block: bytes = self._stream.read(BLOCK) or b""
-        if not block and self._has_changed():
+        block = self._some()
+        if not block and self._follow and self._has_changed():
             self.close()
             self._open()
             self.restarted = True
-            block = self._stream.read(BLOCK) or b""
+            block = self._some()
+        self.ended = not block and self._unzip is not None  # an archive does not grow
         return block
 
+    def _some(self) -> bytes:
+        # An archive that breaks off gives with `read1` what it has before it says so.
+        return (self._raw.read(BLOCK) if self._unzip is None else self._unzip.read1(BLOCK)) or b""
+
     def _has_changed(self) -> bool:
-        if self._stream is not self._raw or not self._raw.seekable():
+        if self._unzip is not None or not self._raw.seekable():
             return False
         try:
             named, held = os.stat(self._path), os.fstat(self._raw.fileno())
@@ -428,32 +473,42 @@ class _Stream:
         self.ended = False
         source = getattr(source, "buffer", source)
         # A pipe gives what it has; `read` would wait until there is a whole block.
-        self._read: Callable[[int], Any] = getattr(source, "read1", source.read)
-        self._unzip: Any = None
+        self._read_some: Callable[[int], Any] = getattr(source, "read1", source.read)
+        self._unzip: gzip.GzipFile | None = None
+        self._head = b""
         self._began = False
 
     def read(self) -> bytes:
         """Return the next bytes, ``b""`` at the end."""
-        data = self._read(BLOCK)
-        if isinstance(data, str):
-            data = data.encode("utf-8", "replace")
-        if not data:
-            self.ended = data is not None
-            if self._unzip is not None and not self._unzip.eof:
-                self._unzip = None
-                raise EOFError
-            return b""
-        block = bytes(data)
         if not self._began:
             self._began = True
-            while len(block) < 2 and (more := self._read(1)):
-                block += more.encode("utf-8", "replace") if isinstance(more, str) else bytes(more)
-            if block.startswith(_GZIP):
-                self._unzip = zlib.decompressobj(wbits=31)
+            while len(self._head) < len(_GZIP) and (more := self._raw(BLOCK)):
+                self._head += more
+            if self._head.startswith(_GZIP):
+                self._unzip = gzip.GzipFile(fileobj=_Raw(self._next))
+        block = self._next(BLOCK) if self._unzip is None else self._unzip.read1(BLOCK)
+        self.ended = not block
         return block
+
+    def _next(self, size: int) -> bytes:
+        if self._head:
+            block, self._head = self._head[:size], self._head[size:]
+            return block
+        return self._raw(size)
+
+    def _raw(self, size: int) -> bytes:
+        data = self._read_some(size) or b""
+        return data.encode("utf-8", "replace") if isinstance(data, str) else bytes(data)
 
     def close(self) -> None:
         """The file is not ours to close."""
 
 
-_ = io
+class _Raw(io.RawIOBase):
+    """What gzip reads from."""
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self._next = read
+
+    def read(self, size: int = -1) -> bytes:
+        return self._next(size if size > 0 else BLOCK)

@@ -16,11 +16,16 @@ LONGEST = 65_536  # characters of a line that are looked at
 _COLOUR = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]{0,1000}(?:\x07|\x1b\\)|.)?")
 _BARE = r"(?:\[[0-9]{1,3}(?:;[0-9]{1,3}){0,4}m)*"  # a colour whose escape character was lost
 _RAY = re.compile(
-    _BARE + r"\((?P<who>[^()]{0,200}?\bpid=(?P<pid>[0-9]{1,18})(?:, ip=(?P<ip>[^(),\s]{1,100}))?[^()]{0,200})\)" + _BARE + " ?"
+    _BARE
+    + r"\((?P<who>[^()]{0,200}?\bpid=(?P<pid>[0-9]{1,18})(?:, ip=(?P<ip>[^(),\s]{1,100}))?[^()]{0,200})\)"
+    + _BARE
+    + " ?"
 )
 _REPEATED = re.compile(_BARE + r" ?\[repeated [0-9]+x across (?:all )?cluster\].*$")
 # torch and torchrun, Open MPI, srun --label
-_RANK = re.compile(r"\[(?:rank|default|trainer|worker)([0-9]{1,9})\]:? ?|\[1,([0-9]{1,9})\]<std(?:out|err)>:? ?|([0-9]{1,9}): ")
+_RANK = re.compile(
+    r"\[(?:rank|default|trainer|worker)([0-9]{1,9})\]:? ?|\[1,([0-9]{1,9})\]<std(?:out|err)>:? ?|([0-9]{1,9}): "
+)
 _TIME = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[ T]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:[.,]([0-9]{1,9}))?(Z|[+-][0-9]{2}:?[0-9]{2})?"
 )
@@ -28,7 +33,8 @@ _TIME_WITHIN = 60  # characters: a time further on is part of what is said
 _LEVEL = r"(?:DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|NOTICE)"
 _LOGGER = re.compile(
     rf"{_LEVEL}:[\w.]{{1,80}}:|(?:[\s\[(]*{_LEVEL}\]?[\s\[(:]*)?[\[(]?{_TIME.pattern}[\])]?"
-    rf"(?:[\s|:-]*(?:\[[^\]]{{0,80}}\]|\(?\b{_LEVEL}\b\)?|[\w.]{{1,80}}(?= - |:[0-9]{{1,6}}\b)|:[0-9]{{1,6}}\b))*(?: ?[-:|]+)? ?"
+    rf"(?:[\s|:-]*(?:\[[^\]]{{0,80}}\]|\(?\b{_LEVEL}\b\)?|[\w.]{{1,80}}(?= - )|[\w./]{{1,80}}\.py:[0-9]{{1,6}}\b))*"
+    r"(?: ?[-:|]+)? ?"
 )
 
 
@@ -113,9 +119,8 @@ def _told(text: str) -> str:
 def _writer(text: str) -> tuple[str, str]:
     if ray := _RAY.match(text):
         return f"{ray['pid']}@{ray['ip'] or ''}", text[ray.end() :]
-    if text[:1].isdigit() or text.startswith("["):
-        if rank := _RANK.match(text):
-            return f"rank {int(rank[rank.lastindex or 0])}", text[rank.end() :]
+    if (text.startswith("[") or text[:1].isdigit()) and (rank := _RANK.match(text)):
+        return f"rank {int(rank[rank.lastindex or 0])}", text[rank.end() :]
     return "", text
 
 
@@ -124,8 +129,14 @@ def _seconds(match: re.Match[str] | None) -> float | None:
         return None
     year, month, day, hour, minute, second, fraction, zone = match.groups()
     try:
-        moment = datetime(  # noqa: DTZ001  # its zone follows
-            int(year), int(month), int(day), int(hour), int(minute), min(int(second), 59), int((fraction or "")[:6].ljust(6, "0"))
+        moment = datetime(
+            int(year),
+            int(month),
+            int(day),
+            int(hour),
+            int(minute),
+            min(int(second), 59),
+            int((fraction or "")[:6].ljust(6, "0")),
         )
         if zone is not None:
             sign = -1 if zone[0] == "-" else 1

@@ -6,98 +6,74 @@ are those that are printed, as exact as they are printed.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from ..durations import parse_duration
 from ..events import PhaseAlive, PhaseInfo, PhaseProgressed, PhaseResumed, PhaseStalled, Position
 from .banners import PATH_SEPARATOR, plural, shown_name
-from .catalog import kinds
+from .catalog import is_silent
+from .grammar import (
+    ACCIDENT,
+    ALIVE,
+    AVERAGE,
+    POSITION,
+    PROGRESS,
+    RESUMED,
+    STALLED,
+    TABLE,
+    TOTAL,
+    WHOLE,
+    Figures,
+    Title,
+    Titles,
+    accident,
+    expected,
+    identifier,
+    named,
+    number_of,
+    parts_of,
+    seconds_of,
+    uncapital,
+    whole,
+)
 from .lines import clean, place_of
 from .plain import MARK
-from .stack import Stack, is_silent
+from .stack import Stack
 from .trainers import Trainers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import re
     from typing import Any
 
-    from ..events import Event, Status
-    from .catalog import Kind
+    from ..events import Event
     from .stack import Open
 
 _MOST_WRITERS = 4096  # processes of one log
 _MOST_TITLES = 1024  # whose meaning is remembered
+_LONGEST_TITLE = 500  # bytes of one that is
 _MOST_SIGNS = 4000  # of one character in a megabyte, below which it is quicker to look for it alone
 _PATIENCE = {"stalled": 400, "run": 120}  # lines for which a banner waits for what belongs to it; others wait for 40
-_MOST_PARTS = 200  # of a line
+_MOST_FRAMES = 500  # lines of a stack
 
 _MARK = MARK.encode() + b" "
 _METRICS = b"Metrics: "
 _ELAPSED = b"| Elapsed: "
 _BAR = b"%|"
 
-# What a duration or a count looks like.
-_D = r"(?:[0-9]{1,12}(?:\.[0-9]{1,6})?(?:ms|[smhd])|--)"
-_N = r"[0-9]{1,18}"
-_F = r"[+-]?(?:[0-9]{1,18}(?:\.[0-9]{0,9})?(?:e[+-]?[0-9]{1,3})?|nan|inf)"
-
-_STEP = re.compile(rf" \(Step ({_N})\)$")
-_POSITION = re.compile(
-    rf"(?:\[Epoch ({_N})(?:/({_N}))?\] )?([^|:\[\]]{{1,200}}?) ({_N})(?:/({_N}))?(?: \([^|]{{0,20}}\))?"
-    rf"(?: \| Elapsed: ({_D}))?(?: \| ETA: ({_D}))?(?: \| (.*))?$"
-)
-_PROGRESS = re.compile(rf" \[({_N})(?:/({_N}))?\](?: \([^|]{{0,20}}\))? \| ")
-_ALIVE = re.compile(rf"(.*?)(?: \[({_N})(?:/({_N}))?\](?: \([^|]{{0,20}}\))?)? \| Elapsed: ({_D})(?: \| ETA: ({_D}))?$")
-_AT = rf"(?: \| ([^|]{{1,200}}) ({_N})(?:/({_N}))?)?$"
-_ACCIDENT = re.compile(rf"(?:(.*) \| )?Elapsed: ({_D}){_AT}")
-_RESUMED = re.compile(rf"(.*) \| Quiet: ({_D}) \| Elapsed: ({_D}){_AT}")
-_STALLED = re.compile(rf"Quiet: ({_D}) \| Expected: ({_D}) \| Elapsed: ({_D}){_AT}")
-_TOTAL = re.compile(rf"Total ([^:|]{{1,1000}}): ({_F}|{_D})$")
-_AVERAGE = re.compile(rf"Avg time per ([^|]{{1,1000}}): ({_D})$")
-_COUNT = re.compile(rf"({_F})(?:/({_F}))?$")
-_WHOLE = re.compile(rf"The whole run +[0-9]+ +({_D}) ")
-_TABLE = "Where the time went"
-
-
-class _Title:
-    """What the title of a banner says."""
-
-    __slots__ = ("emoji", "message", "name", "status", "step", "what")
-
-    def __init__(
-        self,
-        what: str,
-        name: str = "",
-        *,
-        message: str | None = None,
-        step: int | None = None,
-        emoji: str | None = None,
-        status: Status = "completed",
-    ) -> None:
-        self.what = what  # open, end, stalled, resumed, alive, run
-        self.name = name  # of the phase; the path of a run that failed; the line of one that is alive
-        self.message = message
-        self.step = step
-        self.emoji = emoji
-        self.status: Status = status
-
 
 class _Waiting:
     """A banner whose lines have not all come."""
 
-    __slots__ = ("candidate", "event", "lines", "rules", "stack", "table", "title")
+    __slots__ = ("candidate", "in_table", "lines", "rules", "stack", "stalled", "title")
 
-    def __init__(self, title: _Title) -> None:
+    def __init__(self, title: Title) -> None:
         self.title = title
         self.lines = _PATIENCE.get(title.what, 40)  # of any writer, that it goes on waiting for
         self.rules = 0
         self.candidate: str | None = None  # a line that is its detail if a rule follows
-        self.event: dict[str, Any] | None = None  # of a phase that has stalled, whose stack may follow
+        self.stalled: str | None = None  # the detail of a phase that has stalled, whose stack may follow
         self.stack: list[str] = []
-        self.table = False
+        self.in_table = False  # the one at the end of a run
 
 
 class _Writer:
@@ -127,14 +103,8 @@ class Parser:
         self._events: list[Event] = []
         self._writers: dict[str, _Writer] = {}
         self._waiting = 0  # writers whose banner is not complete
-        self._titles: dict[bytes, tuple[str, float | None, _Title | None]] = {}
-        self._opens: dict[str, Kind] = {}
-        self._completes: dict[str, Kind] = {}
-        for kind in kinds():
-            if kind.opens is not None:
-                self._opens[kind.opens] = kind
-            if kind.completes is not None:
-                self._completes[kind.completes] = kind
+        self._titles: dict[bytes, tuple[str, float | None, Title]] = {}
+        self._grammar = Titles(self.skipped)
 
     @property
     def is_idle(self) -> bool:
@@ -156,11 +126,33 @@ class Parser:
             end = block.find(b"\n", hit)
             if end < 0:
                 end = len(block)
-            self._line(block[start:end])
             at = end + 1
+            raw = block[start:end]
+            known = self._titles.get(raw)
+            if known is not None and known[2].what == "open" and block.startswith(b"[Epoch ", at) and not known[0]:
+                # A step, of which a log has more than of all else: the same as below, in a third of the time.
+                end = block.find(b"\n", at)
+                if end < 0:
+                    end = len(block)
+                if self._step(known[2], block[at:end]):
+                    at = end + 1
+                    continue
+            self._line(raw)
             if self._waiting:
                 at = self._follow(block, at)
         return self._taken()
+
+    def _step(self, title: Title, raw: bytes) -> bool:
+        """Take the whole banner of a step of an unnamed writer; whether it was one."""
+        writer = self._writers.get("")
+        if writer is None or writer.waiting is not None or not raw.isascii() or b"\r" in raw or b"\x1b" in raw:
+            return False
+        position = POSITION.match(raw.decode("ascii"))
+        if position is None:
+            return False
+        writer.stack.begin_run()
+        self._open(writer.stack, title, position)
+        return True
 
     def flush(self) -> list[Event]:
         """Return the events of a banner that has waited for more lines in vain."""
@@ -188,7 +180,23 @@ class Parser:
         return _MARK in block
 
     def _hits(self, block: bytes) -> list[int]:
-        hits = _found_by(block, b"M", ((0, _METRICS), (-1, _MARK)))
+        hits = []
+        most = _MOST_SIGNS * (len(block) // 1_000_000 + 1)
+        find, begins = block.find, block.startswith
+        at = find(b"M")
+        while at >= 0:
+            after = block[at + 1 : at + 2]
+            if after == b"E":
+                if begins(_MARK, at - 1):
+                    hits.append(at - 1)
+            elif after == b"e" and begins(_METRICS, at):
+                hits.append(at)
+            else:
+                most -= 1
+                if most < 0:  # it is not rare here
+                    hits = _all(block, _MARK) + _all(block, _METRICS)
+                    break
+            at = find(b"M", at + 1)
         hits += _found_by(block, b"|", ((0, _ELAPSED),))
         hits.sort()
         return hits
@@ -209,14 +217,18 @@ class Parser:
             raw = block[start:end]
             at = end + 1
             who, time, text = clean(raw)
-            if (trainers := self._trainers(who)) is not None:
-                trainers.line(text, time)
+            if (trainers := self._trainers(who)) is None:
+                continue
+            if _BAR in raw and b"\r" in raw and "%|" not in text:  # a bar stood in the line before what is told in it
+                since = raw.rfind(b"\r", 0, raw.rfind(_BAR)) + 1
+                trainers.line(clean(raw[since : raw.find(b"\r", since)])[2], time)
+            trainers.line(text, time)
 
     def _trainers(self, who: str) -> Trainers | None:
         writer = self._writer(who)
         if writer is not None and writer.trainers is None:
             writer.trainers = Trainers(writer.stack)
-        return writer and writer.trainers
+        return writer.trainers if writer is not None else None
 
     def _follow(self, block: bytes, at: int) -> int:
         """Look at each line as long as a banner waits for more; return where that ended."""
@@ -256,8 +268,14 @@ class Parser:
             who, time, text = clean(raw)
             title = None
             if MARK in text:
-                title = self._title_of(text)
-                if title is not None and title.what != "alive" and title.what != "resumed" and time is None:
+                title = self._grammar.of(text)
+                self.found = self.found or title is not None
+                if (
+                    title is not None
+                    and title.what not in ("alive", "resumed")
+                    and time is None
+                    and len(raw) < _LONGEST_TITLE
+                ):
                     if len(self._titles) >= _MOST_TITLES:
                         self._titles.clear()
                     self._titles[raw] = (who, time, title)
@@ -290,65 +308,9 @@ class Parser:
                 if writer.waiting.lines < 0:
                     self._resolve(writer)
 
-    def _title_of(self, text: str) -> _Title | None:
-        """Return what a line with ``[META]`` says; None if it is no banner."""
-        at = text.find(MARK + " ")
-        if at < 0:
-            return None
-        emoji = _emoji_before(text[:at])
-        if emoji is None:
-            self.skipped["quoted"] += 1
-            return None
-        title = self._title(text[at + len(MARK) + 1 :], emoji)
-        if title is None:
-            self.skipped["unknown"] += 1
-        else:
-            self.found = True
-        return title
-
-    def _title(self, said: str, emoji: str) -> _Title | None:
-        said = said.rstrip(" =")
-        if kind := self._completes.get(said):
-            return _Title("end", kind.name)
-        for word, status in _ENDS.items():
-            if said.startswith(f"PHASE {word}: "):
-                return _Title("end", said[len(word) + 8 :], status=status)
-            if said.startswith(f"RUN {word} - in "):
-                return _Title("run", said[len(word) + 10 :], status=status)
-        if said.startswith("ALL PHASES COMPLETE"):
-            return _Title("run", message=said[22:] if said[19:22] == " - " else None)
-        if said.startswith("PHASE: COMPLETE - Validation Only"):
-            return _Title("run", "val_only")
-        for beginning, what in _OTHERS.items():
-            if said.startswith(beginning):
-                return _Title(what, said[len(beginning) :])
-        if said.startswith("PHASE COMPLETE: "):
-            return _Title("end", said[16:])
-        return self._opening(said, emoji)
-
-    def _opening(self, said: str, emoji: str) -> _Title | None:
-        step = None
-        if found := _STEP.search(said):
-            step = int(found[1])
-            said = said[: found.start()]
-        best = None
-        for opens, kind in self._opens.items():
-            if said.startswith(opens) and said[len(opens) : len(opens) + 3] in ("", " - "):
-                if best is None or len(opens) > len(best.opens or ""):
-                    best = kind
-        if best is not None:
-            name, message, usual = best.name, said[len(best.opens or "") + 3 :], best.emoji
-        elif said.startswith("PHASE: ") and len(said) > 7:
-            name, _, message = said[7:].partition(" - ")
-            usual = "🔹"
-        else:
-            return None
-        own = emoji if emoji not in ("", usual) and "�" not in emoji and "?" not in emoji else None
-        return _Title("open", name, message=message or None, step=step, emoji=own)
-
     # Banners.
 
-    def _banner(self, writer: _Writer, title: _Title, time: float | None) -> None:
+    def _banner(self, writer: _Writer, title: Title, time: float | None) -> None:
         if writer.waiting is not None:
             self._resolve(writer)
         if self._waiting:
@@ -370,47 +332,31 @@ class Parser:
     def _continues(self, writer: _Writer, waiting: _Waiting, text: str) -> bool:
         """Take a line that belongs to the banner before it; whether it did."""
         title = waiting.title
-        if waiting.table:
-            if whole := _WHOLE.match(text):
-                self._resolve(writer, whole[1])
-                return True
-            waiting.lines -= 1
-            if waiting.lines < 0 or not text:
-                self._resolve(writer)
-            return bool(text)
+        if waiting.in_table:
+            return self._goes_on_table(writer, waiting, text)
         if text.startswith("===") and not text.strip("="):
-            waiting.rules += 1
             if waiting.candidate is not None:
                 self._resolve(writer, waiting.candidate)
+            waiting.rules += 1
             return True
-        if waiting.event is not None:
-            if text.startswith("    ") and len(waiting.stack) < 500:
+        if waiting.stalled is not None:
+            if text.startswith("    ") and len(waiting.stack) < _MOST_FRAMES:
                 waiting.stack.append(text[4:])
                 return True
             self._resolve(writer)
             return False
         if title.what == "run" and title.status == "completed":
-            if text.startswith(_TABLE):
-                waiting.table = True
-                return True
-            if text:
-                self._resolve(writer)
-            else:
-                waiting.lines -= 40
-                if waiting.lines < 0:
-                    self._resolve(writer)
-            return not text
-        if not text or waiting.candidate is not None:
+            return self._begins_table(writer, waiting, text)
+        if waiting.candidate is not None:  # no rule has followed: it was not ours
             candidate = waiting.candidate
             self._resolve(writer)
-            if candidate is not None:
-                self._single(writer, candidate, None)
-            return not text
-        if self._is_detail(title, text):
+            self._single(writer, candidate, None)
+            return False
+        if text and self._is_detail(title, text):
             if title.what == "stalled":
-                waiting.event = self._quiet(_STALLED.match(text))
-                return True
-            self._resolve(writer, text)
+                waiting.stalled = text
+            else:
+                self._resolve(writer, text)
             return True
         if title.what == "open" and waiting.rules == 1 and ": " in text:
             waiting.candidate = text
@@ -418,19 +364,36 @@ class Parser:
         self._resolve(writer)
         return False
 
+    def _begins_table(self, writer: _Writer, waiting: _Waiting, text: str) -> bool:
+        """Take a line between the last banner and the table that tells how long the run was."""
+        waiting.in_table = text.startswith(TABLE)
+        if not waiting.in_table:
+            waiting.lines -= 40
+            if text or waiting.lines < 0:
+                self._resolve(writer)
+        return waiting.in_table or not text
+
+    def _goes_on_table(self, writer: _Writer, waiting: _Waiting, text: str) -> bool:
+        waiting.lines -= 1
+        if whole := WHOLE.match(text):
+            self._resolve(writer, whole[1])
+        elif waiting.lines < 0 or not text:
+            self._resolve(writer)
+        return bool(text)
+
     @staticmethod
-    def _is_detail(title: _Title, text: str) -> bool:
+    def _is_detail(title: Title, text: str) -> bool:
         if title.what == "open":
             if text.startswith("Total "):
-                return _TOTAL.match(text.partition(" | ")[0]) is not None
-            position = _POSITION.match(text)
+                return TOTAL.match(text.partition(" | ")[0]) is not None
+            position = POSITION.match(text)
             return position is not None and (position[1] is not None or position[6] is not None)
         if title.what == "stalled":
-            return _STALLED.match(text) is not None
+            return STALLED.match(text) is not None
         if title.status != "completed":
-            return _ACCIDENT.match(text) is not None
+            return ACCIDENT.match(text) is not None
         first = text.partition(" | ")[0]
-        return _TOTAL.match(first) is not None or _AVERAGE.match(first) is not None
+        return TOTAL.match(first) is not None or AVERAGE.match(first) is not None
 
     def _resolve(self, writer: _Writer, detail: str = "") -> None:
         """Make the event of a banner, with the detail that has come."""
@@ -440,7 +403,8 @@ class Parser:
         self._waiting -= 1
         title, stack = waiting.title, writer.stack
         if title.what == "open":
-            self._open(stack, title, detail)
+            place = POSITION.match(detail) if detail else None
+            self._open(stack, title, place if place is not None and (place[1] or place[6]) else detail)
         elif title.what == "end":
             if title.status == "completed":
                 self._complete(stack, title, detail)
@@ -451,47 +415,47 @@ class Parser:
         else:
             self._end_run(stack, title, detail)
 
-    def _open(self, stack: Stack, title: _Title, detail: str) -> None:
+    def _open(self, stack: Stack, title: Title, said: str | re.Match[str]) -> None:
+        """Begin a phase, of which the detail says more or the place of a step."""
         position = around = None
-        found = _POSITION.match(detail) if detail else None
-        if found is not None and (found[1] is not None or found[6] is not None):
-            epoch, epochs, unit, number, total, elapsed, eta, detail = found.groups()
-            unit = _uncapital(unit)
-            elapsed_s = _seconds(elapsed)
+        detail: str | None
+        if isinstance(said, str):
+            detail = said
+        else:
+            epoch, epochs, unit, number, total, elapsed, eta, detail = said.groups()
+            unit = uncapital(unit)
+            seconds = seconds_of(elapsed)
             position = Position(
                 int(number),
-                _int(total),
+                None if total is None else int(total),
                 unit,
-                epoch=_int(epoch),
-                epochs=_int(epochs),
-                elapsed=elapsed_s or 0.0,
-                eta=_seconds(eta),
+                epoch=None if epoch is None else int(epoch),
+                epochs=None if epochs is None else int(epochs),
+                elapsed=seconds or 0.0,
+                eta=seconds_of(eta),
             )
             around = stack.step_parent(title.name, unit)
             if around is not None:
-                stack.reached(around.started, elapsed_s)
-        known = _expected(detail) if detail else {}
-        if title.emoji is not None:
-            known["emoji"] = title.emoji
-        stack.begin(title.name, position, message=title.message, step=title.step, **known)
-        if position is not None and around is not None:
-            around.done = max(around.done, position.number - 1)
+                stack.reached(around.started, seconds)
+                around.done = max(around.done, position.number - 1)
+        known = {**title.known, **expected(detail)} if detail else title.known
+        stack.begin(title.name, position, **known)
 
-    def _complete(self, stack: Stack, title: _Title, detail: str) -> None:
+    def _complete(self, stack: Stack, title: Title, detail: str) -> None:
         elapsed = active = done = None
         counters: dict[str, float] = {}
         entry = stack.find(title.name)
         unit = entry.info.unit if entry is not None else None
-        for part in _parts(detail):
+        for part in parts_of(detail):
             if part.startswith("Active time: "):
-                active = _seconds(part[13:])
-            elif total := _TOTAL.match(part):
+                active = seconds_of(part[13:37])
+            elif total := TOTAL.match(part):
                 what, figure = total.groups()
                 if what == "time":
-                    elapsed = _seconds(figure)
+                    elapsed = seconds_of(figure)
                 elif what.endswith((" processed", " completed")):
                     what, _, how = what.rpartition(" ")
-                    number = _number(figure)
+                    number = number_of(figure)
                     if number is None:
                         continue
                     if isinstance(number, int) and (how == "completed" or unit is None or what == plural(unit)):
@@ -501,10 +465,10 @@ class Parser:
         if entry is None:
             stack.reached(stack.now, elapsed)
             entry = stack.met(title.name, elapsed)
-        stack.end(entry, elapsed=elapsed, done=done, counters=_named(counters, entry.info), active=active)
+        stack.end(entry, elapsed=elapsed, done=done, counters=named(counters, entry.info), active=active)
 
-    def _break_off(self, stack: Stack, title: _Title, detail: str) -> None:
-        error, elapsed, _, done, total = _accident(detail)
+    def _break_off(self, stack: Stack, title: Title, detail: str) -> None:
+        error, elapsed, _, done, total = accident(detail)
         entry = stack.find(title.name)
         if entry is None:
             stack.reached(stack.now, elapsed)
@@ -514,15 +478,15 @@ class Parser:
             known = {"done": done, "total": total}
         stack.end(entry, title.status, elapsed=elapsed, error=error, innermost=True, **known)
 
-    def _end_run(self, stack: Stack, title: _Title, detail: str) -> None:
+    def _end_run(self, stack: Stack, title: Title, detail: str) -> None:
         run = stack.begin_run()
         self.runs_ended += 1
         if title.status == "completed":
             attributes = {**run.info.attributes, "val_only": True} if title.name == "val_only" else run.info.attributes
             info = _copied(run.info, message=title.message, attributes=attributes)
-            stack.end_run("completed", elapsed=_seconds(detail), info=info)
+            stack.end_run("completed", elapsed=seconds_of(detail), info=info)
             return
-        error, elapsed, *_ = _accident(detail)
+        error, elapsed, *_ = accident(detail)
         origin = tuple(title.name.split(PATH_SEPARATOR))
         cause = stack.pass_through(origin, title.status)
         known: dict[str, Any] = {"error": error, "innermost": bool(detail), "origin": origin}
@@ -535,14 +499,14 @@ class Parser:
 
     # What goes on.
 
-    def _alive(self, stack: Stack, title: _Title) -> None:
-        match = _ALIVE.match(title.name)
+    def _alive(self, stack: Stack, title: Title) -> None:
+        match = ALIVE.match(title.name)
         if match is None:
             self.skipped["unknown"] += 1
             return
         path, done, total, elapsed, eta = match.groups()
         names = tuple(path.split(PATH_SEPARATOR))
-        seconds = _seconds(elapsed) or 0.0
+        seconds = seconds_of(elapsed) or 0.0
         entry = stack.find_path(names) or stack.met(names[-1], seconds)
         stack.reached(entry.started, seconds)
         stack_done = entry.done if done is None else int(done)
@@ -553,9 +517,9 @@ class Parser:
                 stack.now,
                 quiet=0.0,
                 done=stack_done,
-                total=entry.info.total if total is None else int(total),
+                total=whole(total),
                 elapsed=seconds,
-                eta=_seconds(eta),
+                eta=seconds_of(eta),
                 counters=entry.counters,
                 means=entry.means,
             )
@@ -563,36 +527,35 @@ class Parser:
 
     @staticmethod
     def _quiet(match: re.Match[str] | None) -> dict[str, Any]:
-        assert match is not None
+        if match is None:
+            return {"quiet": 0.0, "expected": None, "elapsed": 0.0, "done": None, "total": None}
         quiet, expected, elapsed, _, done, total = match.groups()
         return {
-            "quiet": _seconds(quiet) or 0.0,
-            "expected": _seconds(expected),
-            "elapsed": _seconds(elapsed) or 0.0,
-            "done": _int(done),
-            "total": _int(total),
+            "quiet": seconds_of(quiet) or 0.0,
+            "expected": seconds_of(expected),
+            "elapsed": seconds_of(elapsed) or 0.0,
+            "done": whole(done),
+            "total": whole(total),
         }
 
-    def _stalled(self, stack: Stack, title: _Title, waiting: _Waiting) -> None:
-        figures = waiting.event or {"quiet": 0.0, "expected": None, "elapsed": 0.0, "done": None, "total": None}
+    def _stalled(self, stack: Stack, title: Title, waiting: _Waiting) -> None:
+        figures = self._quiet(STALLED.match(waiting.stalled or ""))
         entry = stack.met(title.name, figures["elapsed"])
         self._emit(
-            PhaseStalled(
-                entry.info, stack.now, stack="\n".join(waiting.stack) or None, **_measures(stack, entry, figures)
-            )
+            PhaseStalled(entry.info, stack.now, stack="\n".join(waiting.stack) or None, **_measures(stack, entry, figures))
         )
 
-    def _resumed(self, stack: Stack, title: _Title) -> None:
-        match = _RESUMED.match(title.name)
+    def _resumed(self, stack: Stack, title: Title) -> None:
+        match = RESUMED.match(title.name)
         if match is None:
             self.skipped["unknown"] += 1
             return
         name, quiet, elapsed, _, done, total = match.groups()
         figures = {
-            "quiet": _seconds(quiet) or 0.0,
-            "elapsed": _seconds(elapsed) or 0.0,
-            "done": _int(done),
-            "total": _int(total),
+            "quiet": seconds_of(quiet) or 0.0,
+            "elapsed": seconds_of(elapsed) or 0.0,
+            "done": whole(done),
+            "total": whole(total),
         }
         entry = stack.met(name, figures["elapsed"])
         self._emit(PhaseResumed(entry.info, stack.now, **_measures(stack, entry, figures)))
@@ -618,9 +581,9 @@ class Parser:
         if not stack.open:
             return
         values = {}
-        for part in _parts(said):
+        for part in parts_of(said):
             name, is_one, figure = part.rpartition("=")
-            number = _number(figure)
+            number = number_of(figure)
             if is_one and number is not None:
                 values[name] = number
         top = stack.open[-1]
@@ -629,53 +592,37 @@ class Parser:
             top.ended = stack.now
 
     def _progress(self, stack: Stack, said: str, time: float | None, *, sure: bool) -> None:
-        match = _PROGRESS.search(said)
+        match = PROGRESS.search(said)
         if match is None:
             return
         shown = said[: match.start()]
-        entry = None
-        for other in reversed(stack.open):
-            name = shown_name(other.info.name)
-            if name == shown or (not sure and shown.endswith(" " + name)):
-                entry = other
-                break
+        entry = _shown_as(stack, shown, whole=sure)
         if entry is None and not sure:
             return
-        counters: dict[str, float] = {}
-        totals: dict[str, float | None] = {}
-        means: dict[str, float] = {}
-        elapsed = eta = None
-        for part in _parts(said[match.end() :]):
-            name, _, figure = part.partition(": ")
-            if name == "Elapsed":
-                elapsed = _seconds(figure)
-            elif name == "ETA":
-                eta = _seconds(figure)
-            elif name.startswith("Avg "):
-                if (number := _number(figure)) is not None:
-                    means[_identifier(name[4:])] = number
-            elif (count := _COUNT.match(figure)) and (number := _number(count[1])) is not None:
-                counters[name] = number
-                totals[name] = _number(count[2]) if count[2] else None
-        if elapsed is None:
+        figures = Figures(said[match.end() :])
+        if figures.elapsed is None:
             return
         stack.at(time)
-        done, total = int(match[1]), _int(match[2])
+        done, total = int(match[1]), whole(match[2])
         if entry is None:
-            known = shown.upper() if f"PHASE: {shown.upper()}" in self._opens else shown
-            entry = stack.met(known, elapsed, total=total, counters={_identifier(k): v for k, v in totals.items()})
-        stack.reached(entry.started, elapsed)
-        entry.done, entry.means = done, means
-        entry.counters = _named(counters, entry.info)
+            known = shown.upper() if f"PHASE: {shown.upper()}" in self._grammar.opens else shown
+            counters = {identifier(name): number for name, number in figures.totals.items()}
+            entry = stack.met(known, figures.elapsed, total=total, counters=counters)
+        stack.reached(entry.started, figures.elapsed)
+        entry.done, entry.means = done, figures.means
+        entry.counters = named(figures.counters, entry.info)
         self._emit(
             PhaseProgressed(
-                entry.info, stack.now, done=done, total=total, elapsed=elapsed, eta=eta, counters=entry.counters, means=means
+                entry.info,
+                stack.now,
+                done=done,
+                total=total,
+                elapsed=figures.elapsed,
+                eta=figures.eta,
+                counters=entry.counters,
+                means=entry.means,
             )
         )
-
-
-_ENDS: dict[str, Status] = {"FAILED": "failed", "INTERRUPTED": "interrupted"}
-_OTHERS = {"PHASE STALLED: ": "stalled", "PHASE RESUMED: ": "resumed", "ALIVE: ": "alive"}
 
 
 def _all(block: bytes, sign: bytes) -> list[int]:
@@ -706,112 +653,13 @@ def _found_by(block: bytes, char: bytes, signs: tuple[tuple[int, bytes], ...]) -
     return hits
 
 
-def _emoji_before(before: str) -> str | None:
-    """Return the emoji that stands before the mark, ``""`` if there is none; None if this is not where a title begins."""
-    before = before.rstrip(" ")
-    if not before:
-        return ""
-    at = len(before)
-    while at and _is_sign(before[at - 1]):
-        at -= 1
-    emoji, rest = before[at:], before[:at].rstrip(" ")
-    if any(unicodedata.category(char) in ("So", "Cn", "Co") for char in emoji):
-        return emoji
-    if not rest or rest.endswith(("]", "=", ">", ":", " -")) or "%|" in rest:
-        return emoji
-    if len(before) <= 12 and not any(char.isspace() or (char.isascii() and char.isalnum()) for char in before):
-        return before  # of somebody's own, or damaged
+def _shown_as(stack: Stack, shown: str, *, whole: bool) -> Open | None:
+    """Return the open phase whose progress is told under this name; it may stand after something else if not ``whole``."""
+    for entry in reversed(stack.open):
+        name = shown_name(entry.info.name)
+        if name == shown or (not whole and shown.endswith(" " + name)):
+            return entry
     return None
-
-
-def _is_sign(char: str) -> bool:
-    return char == "?" or (not char.isascii() and not char.isspace() and not char.isalpha()) or char in "\u200d\ufe0f"
-
-
-def _parts(detail: str) -> list[str]:
-    return detail.split(" | ", _MOST_PARTS) if detail else []
-
-
-def _int(text: str | None) -> int | None:
-    return None if text is None else int(text)
-
-
-def _number(text: str) -> float | None:
-    try:
-        return int(text) if text.isdecimal() and len(text) < 19 else float(text[:50])
-    except ValueError:
-        return None
-
-
-def _seconds(text: str | None) -> float | None:
-    if not text:
-        return None
-    try:
-        return parse_duration(text)
-    except ValueError:
-        return None
-
-
-def _uncapital(word: str) -> str:
-    """Undo `_capital`: ``Step`` is ``step``; a word of capitals stays."""
-    return word if word[1:2].isupper() else word[:1].lower() + word[1:]
-
-
-def _identifier(shown: str) -> str:
-    """Return the name that is shown so: ``Finish Ratio`` is ``finish_ratio``."""
-    return "_".join(_uncapital(word) for word in shown.split(" "))
-
-
-def _named(figures: dict[str, float], phase: PhaseInfo) -> dict[str, float]:
-    """Give the counters that are shown the names that their phase has for them."""
-    if not figures:
-        return figures
-    names = {}
-    for name in phase.counters:
-        words = name.replace("_", " ")
-        names[words[:1].upper() + words[1:]] = names[words] = name
-    return {names.get(shown) or _identifier(shown): figure for shown, figure in figures.items()}
-
-
-def _singular(units: str) -> str:
-    for ending, replaced in (("ies", "y"), ("es", ""), ("s", "")):
-        unit = units.removesuffix(ending) + replaced
-        if units.endswith(ending) and plural(unit) == units:
-            return unit
-    return units
-
-
-def _expected(detail: str) -> dict[str, Any]:
-    """Return what an opening banner tells of its phase beside its name."""
-    known: dict[str, Any] = {}
-    counters: dict[str, float | None] = {}
-    details: dict[str, object] = {}
-    for part in _parts(detail):
-        total = _TOTAL.match(part)
-        number = _number(total[2]) if total else None
-        if total is None or number is None:
-            name, _, value = part.partition(": ")
-            details[name] = value
-        elif total[1] == "epochs" and "attributes" not in known:
-            known["attributes"] = {"epochs": number}
-        elif isinstance(number, int) and "total" not in known and not counters:
-            known["total"], known["unit"] = number, _singular(total[1])
-        else:
-            counters[total[1].replace(" ", "_")] = number
-    return {**known, "counters": counters, "details": details}
-
-
-def _accident(detail: str) -> tuple[tuple[str, str] | None, float | None, str | None, int | None, int | None]:
-    """Return of ``Error: message | Elapsed: 42s | Batch 12/28`` the error, seconds, unit, number and total."""
-    match = _ACCIDENT.match(detail)
-    if match is None:
-        return None, None, None, None, None
-    said, elapsed, unit, number, total = match.groups()
-    error = None
-    if said is not None:
-        kind, _, message = said.partition(": ")
-        error = (kind, message)
-    return error, _seconds(elapsed), unit, _int(number), _int(total)
 
 
 def _measures(stack: Stack, entry: Open, figures: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..events import PhaseEnded, PhaseInfo, PhaseStarted
-from .catalog import kind_of
+from .catalog import is_silent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 INFERRED = "inferred"  # the attribute of a run or phase whose beginning the text does not tell
 
-MOST_OPEN = 1000  # phases of one writer; more are of a log that lies
+_MOST_OPEN = 200  # phases of one writer; more are of a log that lies
+_MOST_CHILDREN = 1000  # names that are remembered of what was inside a phase
 
 _VALIDATIONS = frozenset({"PRE-TRAINING VALIDATION", "PERIODIC VALIDATION", "POST-TRAINING VALIDATION"})
 _OF_A_TRAINING = frozenset({"TRAINING STEP", "PERIODIC VALIDATION", "CHECKPOINT SAVING", "VALIDATION"})
@@ -30,11 +31,6 @@ _KNOWN = _VALIDATIONS | _OF_A_TRAINING | {"INITIALIZATION", "TRAINING"}
 _HOLDS: dict[str, frozenset[str]] = dict.fromkeys(_KNOWN, frozenset())
 _HOLDS |= dict.fromkeys(_VALIDATIONS, frozenset({"VALIDATION"}))
 _HOLDS["TRAINING"] = _OF_A_TRAINING | {"POST-TRAINING VALIDATION"}
-
-
-def is_silent(name: str) -> bool:
-    """Whether the text does not tell when a phase of this name completes."""
-    return kind_of(name).completes is None
 
 
 class Open:
@@ -65,19 +61,21 @@ class Stack:
 
     def __init__(self, emit: Callable[[Event], None], new_id: Callable[[], str], place: Place | None) -> None:
         self.now = 0.0
-        self.has_times = False  # whether its lines tell the time
+        self.has_times = False  # whether lines tell the time
+        self.is_told = False  # whether the last one did
         self.run: Open | None = None
         self.open: list[Open] = []  # below the run, the innermost last
-        self._emit, self._new_id, self._place = emit, new_id, place
+        self.emit, self._new_id, self._place = emit, new_id, place
 
     def at(self, time: float | None) -> None:
         """Note the time of a line."""
+        self.is_told = time is not None
         if time is not None:
             self.now, self.has_times = (max(self.now, time) if self.has_times else time), True
 
     def reached(self, since: float, seconds: float | None) -> None:
-        """Note that so many seconds have passed since a moment, if the lines do not tell the time."""
-        if seconds is not None and not self.has_times:
+        """Note that so many seconds have passed since a moment, if the line does not tell the time."""
+        if seconds is not None and not self.is_told:
             self.now = max(self.now, since + seconds)
 
     # What begins.
@@ -88,14 +86,13 @@ class Stack:
             info = PhaseInfo("run", id=self._new_id(), role="run", attributes={INFERRED: True}, place=self._place)
             info.run = info.id
             self.run = Open(info, self.now)
-            self._emit(PhaseStarted(info, self.now))
+            self.emit(PhaseStarted(info, self.now))
         return self.run
 
     def begin(self, name: str, position: Position | None = None, **known: Any) -> Open:
         """Begin a phase; whatever cannot be around it has ended before."""
-        self._make_room(name, position)
-        run = self.begin_run()
-        around = run
+        self._make_room(name)
+        around = self.run or self.begin_run()
         for entry in reversed(self.open):
             if position is None or entry.info.name != name:  # else two steps at once
                 around = entry
@@ -104,39 +101,46 @@ class Stack:
 
     def _begin_in(self, around: Open, name: str, position: Position | None = None, **known: Any) -> Open:
         role: Role = "phase" if position is None else "step"
+        if len(self.open) >= _MOST_OPEN and around is self.open.pop():
+            around = self.open[-1]
         parent = around.info
         info = PhaseInfo(
-            name, id=self._new_id(), parent=parent.id, run=parent.run, path=(*parent.path, name), role=role, position=position,
-            place=self._place, **known,
-        )  # fmt: skip
-        around.children.add(name)
+            name,
+            id=self._new_id(),
+            parent=parent.id,
+            run=parent.run,
+            path=(*parent.path, name),
+            role=role,
+            position=position,
+            place=self._place,
+            **known,
+        )
+        if len(around.children) < _MOST_CHILDREN:
+            around.children.add(name)
         entry = Open(info, self.now)
         self.open.append(entry)
-        if len(self.open) > MOST_OPEN:
-            del self.open[0]
-        self._emit(PhaseStarted(info, self.now))
+        self.emit(PhaseStarted(info, self.now))
         return entry
 
     def step_parent(self, name: str, unit: str) -> Open | None:
         """Return the open phase whose step this is, by its name: TRAINING of a TRAINING STEP."""
         for entry in reversed(self.open):
             around = entry.info.name
-            if around != name and (f"{around} {unit.upper()}" == name or around == "TRAINING"):
+            if around != name and (around == "TRAINING" or f"{around} {unit.upper()}" == name):
                 return entry
         return None
 
-    def _make_room(self, name: str, position: Position | None) -> None:
+    def _make_room(self, name: str) -> None:
         """End or give up what cannot be around a phase of this name."""
         if name == "INITIALIZATION" and self.run is not None and self.run.children & _KNOWN:
             self.give_up()  # the log goes on with another run
         while self.open:
             top = self.open[-1]
-            silent = is_silent(top.info.name)
-            if silent and self._is_over(top, name):
+            if is_silent(top.info.name):
+                if not self._is_over(top, name):
+                    return
                 self._end_silently(top)
-            elif not silent and position is None and self._is_lost(top.info.name, name):
-                self.open.pop()
-            elif not silent and position is not None and name in _KNOWN and self._is_lost(top.info.name, name):
+            elif self._is_lost(top.info.name, name):
                 self.open.pop()
             else:
                 return
@@ -183,7 +187,7 @@ class Stack:
         known.setdefault("attributes", {INFERRED: True})
         # Not `begin`: that it goes on tells nothing of what is around it.
         around = self.open[-1] if self.open else self.begin_run()
-        if elapsed is not None and self.has_times:
+        if elapsed is not None and self.is_told:
             self.now = max(around.started, self.now - elapsed)
         entry = self._begin_in(around, name, **known)
         self.now = max(self.now, until)
@@ -243,7 +247,7 @@ class Stack:
             **known,
         )
         self._note_end(event)
-        self._emit(event)
+        self.emit(event)
         return event
 
     def _note_end(self, event: PhaseEnded) -> None:
@@ -262,8 +266,6 @@ class Stack:
 
     def _end_silently(self, entry: Open) -> None:
         """End a phase whose end is not told: as what was inside it ended last."""
-        if entry not in self.open:
-            return
         # That its metrics were told says when it ended only where lines tell the time.
         knows = entry.ended is not None and (self.has_times or entry.info.name in _VALIDATIONS)
         at = entry.ended if knows and entry.ended is not None else self.now

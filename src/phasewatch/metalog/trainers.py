@@ -45,6 +45,7 @@ class Trainers:
         self._bar_told = 0  # units of the bar that have been told
         self._main: tuple[str, int] | None = None  # what the bar of the training says, and its total
         self._last = 0  # the last step
+        self._ended = float("-inf")  # when the last step, with what is beside it, was over
         self._step_began: float | None = None  # seconds of the bar
         self._steps_seen = False
         self._over = False
@@ -84,7 +85,7 @@ class Trainers:
         if not metrics:
             return
         names = list(metrics)
-        if _STEP_TIME not in metrics and all(name.startswith("val") or name.startswith("timing_s/") for name in names):
+        if _STEP_TIME not in metrics and all(name.startswith(("val", "timing_s/")) for name in names):
             what = "PERIODIC VALIDATION" if self._steps_seen else "PRE-TRAINING VALIDATION"
             self._short(what, _positive(metrics.get("timing_s/testing")), number or None, metrics)
             return
@@ -99,8 +100,7 @@ class Trainers:
             inside, outside = 0.0, inside + outside
         now = stack.now
         if stack.has_times:
-            since = self._ends_at()
-            stack.now = now - whole - outside if since is None else max(since, now - whole - outside)
+            stack.now = max(self._ended, now - whole - outside)
         training = self._training()
         if stack.has_times and _STEP_TIME not in metrics:
             whole = max(0.0, now - stack.now - outside)
@@ -111,11 +111,6 @@ class Trainers:
             stack.now = max(stack.now, now)
         if self._main is not None and number >= self._main[1]:
             self._end_training(None)
-
-    def _ends_at(self) -> float | None:
-        return self._ended if self._steps_seen else None
-
-    _ended = 0.0  # when the last step, with what is beside it, was over
 
     # The Trainer of transformers.
 
@@ -136,13 +131,13 @@ class Trainers:
                 began = self._step_began or 0.0
                 seconds = 0.0 if bar is None else max(0.0, bar[2] - began)
                 if self._stack.has_times and bar is None and self._steps_seen:
-                    now = self._stack.now
-                    seconds, self._stack.now = max(0.0, now - self._ended), self._ended
+                    seconds = max(0.0, self._stack.now - self._ended)
+                self._stack.now = max(self._ended, training.started, self._stack.now - seconds)
                 self._step(training, self._last + 1, seconds, metrics)
             else:
                 self._last = max(self._last, bar[0])
                 self._tell(training, bar)
-                self._stack._emit(MetricsLogged(training.info, self._stack.now, values=metrics))
+                self._stack.emit(MetricsLogged(training.info, self._stack.now, values=metrics))
             if bar is not None:
                 self._step_began = bar[2]
             self._steps_seen = True
@@ -173,7 +168,7 @@ class Trainers:
         self._bar_told = done
         self._stack.reached(training.started, elapsed)
         training.done = max(training.done, done)
-        self._stack._emit(
+        self._stack.emit(
             PhaseProgressed(training.info, self._stack.now, done=training.done, total=total, elapsed=elapsed, eta=left)
         )
 
