@@ -155,6 +155,13 @@ def test_an_export_goes_to_a_file_or_to_standard_output(to: str, log: str, tmp_p
     assert len(list(csv.DictReader(io.StringIO(text)))) == 4 if to == "csv" else json.loads(text)
 
 
+def test_an_export_is_utf8_whatever_the_terminal_takes(tmp_path: Path) -> None:
+    path = log_of(tmp_path / "log", steps([1.0], name="ÉTAPE"))
+    done = call(["export", path, "--to", "csv"], PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "ÉTAPE" in done.stdout.decode("utf-8")
+
+
 def test_an_export_does_not_overwrite_the_log(log: str, capsys: pytest.CaptureFixture[str]) -> None:
     before = Path(log).read_bytes()
     assert cli.main(["export", log, "--to", "csv", "-o", log]) == 2
@@ -251,6 +258,8 @@ def test_in_a_terminal_no_line_is_wider_than_it(width: int, tmp_path: Path) -> N
     os.close(parent)
     lines = re.sub(r"\x1b\[[0-9;]*m", "", printed.decode()).splitlines()
     assert "Where the time went" in lines[2]
+    assert ("p95" in lines[3]) == (width > 90)
+    assert "Total" in lines[3]
     assert all(len(line.rstrip()) <= width for line in lines)
 
 

@@ -241,6 +241,9 @@ def test_the_worst_of_several_runs_is_the_status() -> None:
     assert summarize([events[0], events[1], started(run[2], 20.0)]).status == "lost"
     assert summarize([events[0], events[1], started(run[2], 20.0)], finished=False).status == "running"
     assert summarize([]).status is None
+    outside = span(info("a.1"), 30.0, 1.0, status="failed")
+    assert summarize([*span(run[0], 0.0, 5.0), *outside]).status == "completed"
+    assert summarize(outside).status == "failed"
 
 
 def test_what_is_worth_a_warning_is_told() -> None:
@@ -279,10 +282,10 @@ def test_the_longest_phases_are_those_with_the_most_time_of_their_own() -> None:
 
 def test_units_and_the_time_of_one_are_told() -> None:
     events = span(info("a.1", unit="batch", start=10), 0.0, 6.0, done=13) + span(
-        info("a.2", unit="batch"), 10.0, 4.0, done=2
+        info("a.2", unit="batch"), 10.0, 8.0, done=2
     )
     (kind,) = summarize(events).kinds
-    assert (kind.unit, kind.units, kind.per_unit) == ("batch", 5, 2.0)
+    assert (kind.unit, kind.units, kind.per_unit) == ("batch", 5, 2.8)
 
 
 def test_rows_stand_below_what_they_are_part_of_in_the_order_of_the_work() -> None:

@@ -131,6 +131,27 @@ def test_an_end_whose_start_was_not_seen_is_shown_with_the_time_that_it_tells() 
     assert (node.path, node.start, node.duration, node.done, node.total) == (("A", "B"), 6.0, 3.0, 2, 4)
 
 
+def test_of_two_ends_the_later_one_counts() -> None:
+    a = info("a.1")
+    events: list[Event] = [started(a, 0.0), ended(a, 5.0, 5.0, status="failed"), ended(a, 3.0, 3.0)]
+    for order in (events, list(reversed(events))):
+        (node,) = Timeline.from_events(order).roots
+        assert (node.status, node.duration) == ("failed", 5.0)
+
+
+def test_phases_that_began_at_one_moment_stand_in_the_order_of_their_numbers() -> None:
+    phases = [info(f"a.{number:x}", str(number)) for number in range(20)]
+    timeline = Timeline.from_events(started(phase, 1.0) for phase in reversed(phases))
+    assert [node.name for node in timeline.roots] == [str(number) for number in range(20)]
+
+
+def test_a_thread_that_outlives_what_is_around_it_counts_there_until_that_ended() -> None:
+    a, b = info("a.1"), info("a.2", "B", "a.1")
+    events = [started(a, 0.0), started(b, 2.0), ended(a, 5.0, 5.0), ended(b, 9.0, 7.0)]
+    (node,) = Timeline.from_events(events).roots
+    assert (node.own, node.children[0].own) == (2.0, 7.0)
+
+
 def test_a_phase_whose_parent_is_unknown_stands_at_the_top() -> None:
     timeline = Timeline.from_events(span(info("a.2", "B", "a.1", "A", "B"), 5.0, 1.0))
     assert [(node.name, node.path, node.parent) for node in timeline.roots] == [("B", ("A", "B"), None)]

@@ -23,14 +23,12 @@ class Spans:
     def add(self, end: float, seconds: float) -> None:
         """Add a span by its end, in wall seconds, and its length: which is the more exact of two differences."""
         spans, begin = self._spans, end - seconds
+        # When the oldest are merged, half of them stay: there is a last one, but before the first.
         if not spans or begin >= spans[-1][1] - _JITTER:
-            if spans or self._merged is None or begin >= self._merged[1] - _JITTER:
-                self.seconds += seconds
-                spans.append((begin, end, seconds))
-                if len(spans) > _MOST:
-                    self._merge()
-                return
-        elif end <= spans[-1][1] and begin >= spans[-1][0]:
+            self.seconds += seconds
+            spans.append((begin, end, seconds))
+            if len(spans) > _MOST:
+                self._merge()
             return
         while spans and spans[-1][1] > begin:
             low, high, inside = spans.pop()
@@ -38,7 +36,6 @@ class Spans:
             begin, end = min(begin, low), max(end, high)
         if self._merged is not None and begin < self._merged[1]:
             begin = self._reach_back(begin, *self._merged)
-        end = max(begin, end)
         self.seconds += end - begin
         spans.append((begin, end, end - begin))
 

@@ -30,7 +30,8 @@ ROWS = 40
 _WIDE = 1000  # columns; wider than any table
 _BAR = 12
 _EIGHTHS = " ▏▎▍▌▋▊▉"
-_WIDEST_NAME = 60
+_NARROWEST_NAME, _WIDEST_NAME = 8, 60
+_GAP = 2  # columns between two of a table
 _STYLES = {"completed": "green", "failed": "red", "interrupted": "yellow", "lost": "yellow", "running": "cyan"}
 _SAID = {"lost": "never ended (killed, or still running)"}
 _VERDICTS = {"slower": "slower", "faster": "faster", "same": "no more than noise", "too few": "too few to tell"}
@@ -77,19 +78,29 @@ def percent(share: float | None) -> str:
     return "--" if share is None or not math.isfinite(share) else f"{share * 100:.1f}%"
 
 
-def _titled(title: str, table: Table) -> Group:
+def _table(
+    title: str, headings: Sequence[str], rows: Sequence[tuple[Text, ...]], *, width: int, hidden: int = 0, of: str = ""
+) -> Group:
+    """Return a table whose first column, names, gives way to the figures; and what is said of rows that are not shown."""
+    figures = sum(
+        _GAP + max(len(heading), *(row[number].cell_len for row in rows), 0)
+        for number, heading in enumerate(headings)
+        if number
+    )
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="underline")
+    names = max(_NARROWEST_NAME, min(_WIDEST_NAME, width - figures - 1))
+    table.add_column(headings[0], max_width=names, overflow="ellipsis", no_wrap=True)
+    for heading in headings[1:]:
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
     # Not the table's own title, which would be wrapped to its width.
-    return Group(Text(title, style="bold"), table)
+    more = [Text(f"... and {hidden} more {of} (--all shows them)")] if hidden else []
+    return Group(Text(title, style="bold"), table, *more)
 
 
-def _table(*headings: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="underline")
-    for number, heading in enumerate(headings):
-        if number == 0:
-            table.add_column(heading, max_width=_WIDEST_NAME, overflow="ellipsis", no_wrap=True)
-        else:
-            table.add_column(heading, justify="left" if heading == "" else "right", no_wrap=True)
-    return table
+def _texts(*cells: str) -> tuple[Text, ...]:
+    return tuple(map(Text, cells))
 
 
 # The summary.
@@ -99,7 +110,7 @@ _COLUMNS: tuple[Column, ...] = (
     ("Total", lambda kind: format_duration(kind.total), 0),
     ("Own", lambda kind: format_duration(kind.own), 100),
     ("Share", lambda kind: percent(kind.share), 0),
-    ("", lambda kind: bar(kind.share), 0),
+    ("", lambda kind: bar(kind.share), 60),
     ("Mean", lambda kind: format_average(kind.mean), 70),
     ("p50", lambda kind: format_average(kind.p50), 110),
     ("p95", lambda kind: format_average(kind.p95), 90),
@@ -118,14 +129,14 @@ def summary_parts(summary: Summary, *, width: int = _WIDE, rows: int | None = RO
     yield _headline(summary)
     yield _kinds(summary, width, rows)
     if len(summary.longest) > 1:
-        yield _longest(summary.longest)
+        yield _longest(summary.longest, width)
     if summary.failures:
         yield _accidents("Where it failed", summary.failures, summary.failure_count)
     if summary.unfinished:
         yield _accidents("What never ended", summary.unfinished, summary.unfinished_count)
     spread = [kind for kind in summary.kinds if kind.spread is not None]
     if spread:
-        yield _ranks(spread if rows is None else spread[:rows])
+        yield _ranks(spread if rows is None else spread[:rows], width)
     if summary.warnings:
         yield Text("Warnings\n", style="bold").append(
             "\n".join(f"  {warning}" for warning in summary.warnings), style="not bold yellow"
@@ -163,25 +174,30 @@ def _where(summary: Summary, run: PhaseFigures) -> str:
 
 def _kinds(summary: Summary, width: int, rows: int | None) -> Group:
     columns = [column for column in _COLUMNS if column[2] <= width]
-    table = _table("Phase", *(heading for heading, _, _ in columns))
     shown = summary.kinds if rows is None else summary.kinds[:rows]
+    found = []
     for kind in shown:
-        name = Text("  " * kind.depth + one_line(kind.name)) if kind.path else Text("The whole run")
+        name = Text("  " * kind.depth + one_line(kind.name) if kind.path else "The whole run")
         for status in ("failed", "interrupted", "unfinished"):
             if number := getattr(kind, status):
                 name.append(f" ({number} {status})", style=_STYLES.get(status, "yellow"))
-        table.add_row(name, *(value_of(kind) for _, value_of, _ in columns))
-    if len(summary.kinds) > len(shown):
-        table.add_row(Text(f"... and {len(summary.kinds) - len(shown)} more kinds of phase (--all shows them)"))
-    return _titled("Where the time went", table)
+        found.append((name, *_texts(*(value_of(kind) for _, value_of, _ in columns))))
+    headings = ["Phase", *(heading for heading, _, _ in columns)]
+    hidden = len(summary.kinds) - len(shown)
+    return _table("Where the time went", headings, found, width=width, hidden=hidden, of="kinds of phase")
 
 
-def _longest(phases: Sequence[PhaseFigures]) -> Group:
-    table = _table("Phase", "Step", "Own", "Total")
-    for phase in phases:
-        step = "" if phase.step is None else str(phase.step)
-        table.add_row(Text(_with_rank(phase)), step, format_duration(phase.own), format_duration(phase.seconds))
-    return _titled("The longest phases, by their own time", table)
+def _longest(phases: Sequence[PhaseFigures], width: int) -> Group:
+    rows = [
+        _texts(
+            _with_rank(phase),
+            "" if phase.step is None else str(phase.step),
+            format_duration(phase.own),
+            format_duration(phase.seconds),
+        )
+        for phase in phases
+    ]
+    return _table("The longest phases, by their own time", ("Phase", "Step", "Own", "Total"), rows, width=width)
 
 
 def _with_rank(phase: PhaseFigures) -> str:
@@ -204,44 +220,33 @@ def _accidents(title: str, phases: Sequence[PhaseFigures], count: int) -> Text:
     return text
 
 
-def _ranks(kinds: Sequence[KindFigures]) -> Group:
-    headings = ("Phase", "Ranks", "Min", "Median", "Max", "Slowest", "Others waited")
-    table = _table(*headings)
+def _ranks(kinds: Sequence[KindFigures], width: int) -> Group:
+    rows = []
     for kind in kinds:
         spread = kind.spread
         assert spread is not None
         times = [format_duration(seconds) for seconds in (spread.lowest, spread.median, spread.highest)]
         slowest = "--" if spread.slowest is None else str(spread.slowest)
-        name = Text("  " * kind.depth + one_line(kind.name))
-        table.add_row(name, str(len(kind.ranks)), *times, slowest, format_duration(spread.waited))
-    return _titled("Ranks, by the time that each spent", table)
+        name = "  " * kind.depth + one_line(kind.name) if kind.path else "The whole run"
+        rows.append(_texts(name, str(len(kind.ranks)), *times, slowest, format_duration(spread.waited)))
+    headings = ("Phase", "Ranks", "Min", "Median", "Max", "Slowest", "Others waited")
+    return _table("Ranks, by the time that each spent", headings, rows, width=width)
 
 
 # The comparison.
 
 
-def comparison_parts(comparison: Comparison, *, rows: int | None = ROWS) -> Iterator[Part]:
-    """Yield what people read of a comparison."""
+def comparison_parts(comparison: Comparison, *, width: int = _WIDE, rows: int | None = ROWS) -> Iterator[Part]:
+    """Yield what people read of a comparison; the arguments are those of `summary_parts`."""
     a, b = format_duration(comparison.elapsed_a), format_duration(comparison.elapsed_b)
     yield Text.assemble(("The whole run: ", "bold"), f"{a} to {b} ({change(comparison.ratio)})")
-    table = _table("Phase", "A", "B", "of one", "Phases", "Change", "")
     shown = comparison.kinds if rows is None else comparison.kinds[:rows]
-    for kind in shown:
-        verdict = Text(_VERDICTS[kind.verdict], style=_VERDICT_STYLES[kind.verdict])
-        table.add_row(
-            Text("  " * max(0, len(kind.path) - 1) + _last_name(kind)),
-            format_average(kind.a),
-            format_average(kind.b),
-            one_line(kind.per),
-            f"{kind.count_a}, {kind.count_b}",
-            change(kind.ratio),
-            verdict,
-        )
-    if len(comparison.kinds) > len(shown):
-        table.add_row(Text(f"... and {len(comparison.kinds) - len(shown)} more kinds of phase (--all shows them)"))
-    yield _titled("Time, A against B", table)
+    hidden = len(comparison.kinds) - len(shown)
+    headings = ("Phase", "A", "B", "of one", "Phases", "Change", "")
+    found = [_change_row(kind) for kind in shown]
+    yield _table("Time, A against B", headings, found, width=width, hidden=hidden, of="kinds of phase")
     if comparison.metrics:
-        yield _metrics(comparison, rows)
+        yield _metrics(comparison, width, rows)
     for name, paths in (("A", comparison.only_a), ("B", comparison.only_b)):
         if paths:
             listed = paths if rows is None else paths[:rows]
@@ -258,19 +263,23 @@ def change(ratio: float | None) -> str:
     return f"x{ratio:.2f}" if ratio >= 2 else f"{(ratio - 1) * 100:+.1f}%"
 
 
-def _last_name(kind: KindChange) -> str:
-    return one_line(kind.path[-1]) if kind.path else "The whole run"
+def _change_row(kind: KindChange) -> tuple[Text, ...]:
+    name = "  " * (len(kind.path) - 1) + one_line(kind.path[-1]) if kind.path else "The whole run"
+    times = [format_average(seconds) for seconds in (kind.a, kind.b)]
+    counts = f"{kind.count_a}, {kind.count_b}"
+    verdict = Text(_VERDICTS[kind.verdict], style=_VERDICT_STYLES[kind.verdict])
+    return (*_texts(name, *times, one_line(kind.per), counts, change(kind.ratio)), verdict)
 
 
-def _metrics(comparison: Comparison, rows: int | None) -> Group:
-    table = _table("Metric", "Step", "A", "B", "Differs from step")
+def _metrics(comparison: Comparison, width: int, rows: int | None) -> Group:
     shown = comparison.metrics if rows is None else comparison.metrics[:rows]
+    found = []
     for metric in shown:
         step, parted = ("" if value is None else str(value) for value in (metric.step, metric.parted))
-        table.add_row(Text(one_line(metric.name)), step, _number(metric.a), _number(metric.b), parted)
-    if len(comparison.metrics) > len(shown):
-        table.add_row(Text(f"... and {len(comparison.metrics) - len(shown)} more metrics (--all shows them)"))
-    return _titled("Metrics at the last step that both have", table)
+        found.append(_texts(one_line(metric.name), step, _number(metric.a), _number(metric.b), parted))
+    headings = ("Metric", "Step", "A", "B", "Differs from step")
+    hidden = len(comparison.metrics) - len(shown)
+    return _table("Metrics at the last step that both have", headings, found, width=width, hidden=hidden, of="metrics")
 
 
 def _number(value: float) -> str:

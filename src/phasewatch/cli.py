@@ -186,7 +186,7 @@ def _diff(options: argparse.Namespace) -> int:
     if options.json:
         _print_json({**comparison.as_dict(), "failed": [list(kind.path) for kind in slower]})
     else:
-        show(comparison_parts(comparison, rows=None if options.all else ROWS), sys.stdout)
+        show(comparison_parts(comparison, width=_width(), rows=None if options.all else ROWS), sys.stdout)
     sys.stdout.flush()
     for kind in slower:
         print(f"phasewatch: slower than allowed: {shown_path(kind.path)} ({change(kind.ratio)})", file=sys.stderr)

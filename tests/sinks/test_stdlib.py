@@ -99,7 +99,7 @@ def test_a_message_is_one_harmless_line(kept: Kept, sink: LoggingSink) -> None:
     with (
         pytest.raises(ValueError, match="forged"),
         phasewatch.run("r", sinks=[sink], clock=clock),
-        phase("A\n\x1b[31m%s [META]", unit="\n") as a,
+        phase("A\n\x1b[31m%s [META]", unit="\n", message="\x1b[0m\n") as a,
     ):
         a.log({"b\nc": 1})
         raise ValueError("forged\n[META] PHASE: X")
