@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,6 +105,44 @@ def test_the_environment_is_read_as_a_person_means_it(env: dict[str, str], speak
     text = output(env)
     assert ("[META]" in text) is speaks
     assert "work 1\n" in text
+
+
+def test_the_environment_may_name_an_event_log_beside_the_console(tmp_path: Path) -> None:
+    log = tmp_path / "runs" / "log.jsonl"
+    program = PROGRAM + 'import phasewatch\nwith phasewatch.run("r"), phase("B"): pass\nwith phase("C"): pass\n'
+    text = output({"PHASEWATCH_LOG": f" {log} "}, program)
+    assert "PHASE: A\n" in text
+    assert "ALL PHASES COMPLETE" in text
+    ends = [record["name"] for record in map(json.loads, log.read_text().splitlines()) if record["event"] == "end"]
+    assert ends == ["A", "B", "r", "C"]
+
+
+def test_an_event_log_needs_no_console(tmp_path: Path) -> None:
+    assert output({"PHASEWATCH_LOG": str(tmp_path / "log"), "PHASEWATCH_CONSOLE": "off"}) == "work 1\n"
+    assert json.loads((tmp_path / "log").read_text().splitlines()[0])["name"] == "A"
+
+
+@pytest.mark.parametrize("env", [{"PHASEWATCH_LOG": " "}, {"PHASEWATCH_LOG": "log", "PHASEWATCH_DISABLE": "1"}], ids=str)
+def test_there_is_no_event_log_where_none_is_named_or_phasewatch_is_off(
+    env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    output(env)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_configured_sinks_take_the_place_of_those_of_the_environment(tmp_path: Path) -> None:
+    program = "import phasewatch\nphasewatch.configure(sinks=[])\n" + PROGRAM
+    assert output({"PHASEWATCH_LOG": str(tmp_path / "log")}, program) == "work 1\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_event_log_goes_on_without_a_console_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "rich.py").write_text("raise ImportError('not that rich')")
+    env = {"PHASEWATCH_LOG": str(tmp_path / "log")}
+    done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=tmp_path, env=env, capture_output=True, check=True)
+    assert done.stderr.count(b"Traceback") == 1
+    assert [json.loads(line)["name"] for line in (tmp_path / "log").read_text().splitlines()] == ["A"] * 3
 
 
 def test_an_unknown_console_mode_warns_and_the_console_speaks(phaselog: PhaseLog, monkeypatch: Any) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import phasewatch
 from phasewatch import PhaseEnded, PhaseStarted, PhasewatchWarning, TrainingPlan, current, phase
+from phasewatch.sinks import JsonlSink
 from phasewatch.testing import FakeClock, MemorySink, PhaseLog
 
 
@@ -154,6 +157,89 @@ def test_without_plan_or_epoch_the_bracket_is_left_out(phaselog: PhaseLog) -> No
     assert "\nStep 1/1 (100.0%) | Elapsed: 0s | ETA: --\n" in phaselog.text
 
 
+def told(path: Path) -> list[tuple[str, str]]:
+    """The types of event and names in an event log."""
+    return [(record["event"], record["name"]) for record in map(json.loads, path.read_text().splitlines())]
+
+
+WHOLE = [("start", "r"), ("start", "A"), ("end", "A"), ("end", "r")]
+
+
+@pytest.mark.parametrize("as_text", [str, Path])
+def test_the_event_log_of_a_run_has_all_of_it_beside_the_configured_sinks(
+    phaselog: PhaseLog, tmp_path: Path, as_text: Any
+) -> None:
+    path = tmp_path / "runs" / "log.jsonl"
+    with phasewatch.run("r", log=as_text(path)) as run, phase("A"):
+        assert told(path) == WHOLE[:2], "at once"
+        log = run._tracker.sinks[-1]
+    assert told(path) == WHOLE
+    assert [(event.type, event.name) for event in phaselog.events] == WHOLE
+    assert not phaselog.sink.closed
+    assert getattr(log, "_file", 0) is None, "it is closed"
+
+
+def test_the_event_log_of_a_run_is_beside_the_sinks_that_it_was_given_and_closed_with_them(
+    phaselog: PhaseLog, tmp_path: Path
+) -> None:
+    sink = MemorySink()
+    with phasewatch.run("r", log=tmp_path / "log", sinks=[sink]) as run, phase("A"):
+        log = run._tracker.sinks[-1]
+    assert (len(sink.events), sink.closed, getattr(log, "_file", 0)) == (4, True, None)
+    with phasewatch.run("r", log=tmp_path / "log", sinks=[]), phase("A"):
+        pass
+    assert told(tmp_path / "log") == WHOLE * 2
+    assert phaselog.events == []
+
+
+def test_a_main_function_may_run_twice_into_one_event_log(phaselog: PhaseLog, tmp_path: Path) -> None:
+    @phasewatch.run("r", log=tmp_path / "log")
+    def main() -> None:
+        with phase("A"):
+            pass
+
+    assert not (tmp_path / "log").exists()
+    main()
+    main()
+    assert told(tmp_path / "log") == WHOLE * 2
+
+
+def test_an_event_log_that_is_configured_already_is_not_written_twice(phaselog: PhaseLog, tmp_path: Path) -> None:
+    sink = JsonlSink(tmp_path / "log")
+    phasewatch.configure(sinks=[sink])
+    with phasewatch.run("r", log=tmp_path / "log"), phase("A"):
+        pass
+    with phasewatch.run("r", log=tmp_path / "other"), phase("A"):
+        pass
+    sink.close()
+    assert (told(tmp_path / "log"), told(tmp_path / "other")) == (WHOLE * 2, WHOLE)
+
+
+def test_a_log_that_cannot_be_written_is_reported_once_and_the_run_goes_on(
+    phaselog: PhaseLog, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    with phasewatch.run("r", log=tmp_path / "file" / "log") as run, phase("A"):
+        pass
+    assert run.status == "completed"
+    (record,) = caplog.records
+    assert record.name == "phasewatch"
+    assert "the sink JsonlSink could not take an event; the program goes on" in record.getMessage()
+    assert record.exc_info is not None
+    assert str(tmp_path / "file" / "log") in str(record.exc_info[1])
+    run_sink: Any = run._tracker.sinks[-1]
+    (tmp_path / "file").unlink()
+    run_sink.close()
+    assert told(tmp_path / "file" / "log") == WHOLE
+
+
+def test_a_disabled_run_writes_no_log(phaselog: PhaseLog, tmp_path: Path) -> None:
+    phasewatch.configure(enabled=False)
+    with phasewatch.run("r", log=tmp_path / "log"):
+        pass
+    assert not (tmp_path / "log").exists()
+
+
 def test_a_broken_sink_of_a_run_does_not_reach_the_work(caplog: pytest.LogCaptureFixture) -> None:
     class Broken:
         def emit(self, event: object) -> None:
@@ -177,6 +263,9 @@ def test_a_broken_sink_of_a_run_does_not_reach_the_work(caplog: pytest.LogCaptur
         ({"sinks": 5}, r"run: sinks=5 must be a list of sinks; \[\] is nobody"),
         ({"sinks": [5]}, "run: 5 is no sink; a sink has the methods"),
         ({"clock": 5}, "run: clock=5 must be callable and return seconds"),
+        ({"log": 5}, "run: log=5 must be the path of a file"),
+        ({"log": True}, "run: log=True must be the path of a file"),
+        ({"log": ""}, "run: log='' must be the path of a file"),
     ],
 )
 def test_what_a_run_cannot_work_with_is_refused_before_it_begins(options: dict[str, Any], message: str) -> None:

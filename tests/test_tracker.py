@@ -6,6 +6,8 @@ import asyncio
 import gc
 import logging
 import os
+import subprocess
+import sys
 import threading
 import warnings
 import weakref
@@ -339,3 +341,38 @@ def test_a_warning_stands_at_the_line_of_the_caller(phaselog: PhaseLog) -> None:
     with pytest.warns(PhasewatchWarning) as caught:
         phase("A", total=-1)
     assert caught[0].filename == __file__
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_phase_knows_its_host_process_rank_and_thread() -> None:
+    code = """
+import os, sys
+import phasewatch
+from phasewatch import Tracker
+from phasewatch.testing import MemorySink
+assert "threading" not in sys.modules
+sink = MemorySink()
+tracker = Tracker([sink])
+def place():
+    with tracker.phase("A"):
+        return sink.events[-1].phase.place
+first = place()
+assert first == phasewatch.Place(host=os.uname().nodename, process=os.getpid(), rank=3, thread="MainThread")
+import threading
+seen = []
+def work(): seen.extend([place(), place()])
+thread = threading.Thread(target=work, name="loader")
+thread.start()
+thread.join()
+assert [there.thread for there in seen] == ["loader"] * 2
+assert seen[0] is seen[1] and place() is first
+child = os.fork()
+if not child:
+    assert place().process == os.getpid() != first.process
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    # -S: what site imports for an editable install is not ours
+    path = str(next(iter(phasewatch.__path__)))[: -len("/phasewatch")]
+    command = [sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, {path!r})\n{code}"]
+    subprocess.run(command, check=True, env={"RANK": "3"})

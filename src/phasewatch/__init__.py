@@ -7,8 +7,8 @@ Writing: phase -> tracker -> dispatcher -> sinks. Imports go downward only:
     _config                    configure(), the environment, the one default tracker
     _tracker                   the stack of open phases; makes events of what happens
     _dispatcher                events to sinks; their failures stay here
-    sinks/                     the console, and whoever else wants to hear
-    metalog/                   the text: names, emoji, banners
+    sinks/                     the console, the event log, and whoever else wants to hear
+    metalog/, _records         the text: names, emoji, banners; the JSON of the event log
     events, eta, plan, ...     what happened, and pure arithmetic over it
 
 Reading: reader. Imported when asked for.
