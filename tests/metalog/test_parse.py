@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -561,3 +562,38 @@ def test_a_log_may_be_cut_off_anywhere(cut: int) -> None:
     events = parser.feed(GOLDEN[: GOLDEN.rfind(b"\n", 0, cut) + 1])
     assert events == whole.feed(GOLDEN)[: len(events)]
     Parser().feed(GOLDEN[:cut])
+
+
+LONG = 60_000
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "💓 [META] ALIVE: " + "a [1/2] | Elapsed: 1s" * (LONG // 21),
+        "▶️ [META] PHASE RESUMED: " + "a | Quiet: 1s | Elapsed: 1s" * (LONG // 27),
+        "x | Elapsed: 1s" * (LONG // 15),
+        "[Epoch 1/3] " + "1 " * (LONG // 2),
+        "📊 " + "Validation [1/2] " * (LONG // 17) + " | Elapsed: 1s",
+        "(pid=1 " * (LONG // 7) + " | Elapsed: ",
+        "[36m" * (LONG // 4) + "(x | Elapsed: ",
+        "2026-01-01 12:00:00 " + "INFO - " * (LONG // 7) + " | Elapsed: ",
+        "step:1 - a:" + "(" * LONG,
+        "{'" * (LONG // 2) + "'epoch': ",
+        " " * LONG + "1%|x| 1/2 [",
+        "The whole run" + " " * LONG,
+        "\r" * LONG + "| Elapsed: ",
+    ],
+    ids=lambda line: line[:12],
+)
+def test_no_line_takes_long(line: str) -> None:
+    began = time.process_time()
+    for before in ("", f"{TITLE}\n", "❌ [META] PHASE FAILED: A\n", "🏁 [META] ALL PHASES COMPLETE\nWhere the time went\n"):
+        parsed(f"{before}{line}\n")
+    assert time.process_time() - began < 2  # a tenth of it; what grows with the square of the length takes half a minute
+
+
+def test_a_log_of_nothing_but_beginnings_is_read_in_little_memory() -> None:
+    events = parsed("".join(f"🔹 [META] PHASE: A{number}\n" for number in range(3000)))
+    assert len(events) == 3001
+    assert max(len(event.path) for event in events) <= 200
