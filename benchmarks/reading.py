@@ -26,51 +26,22 @@ from phasewatch.totals import Totals
 
 ROUNDS = 5
 MEGABYTE = 1_000_000
-WORDS = [
-    "the",
-    "model",
-    "actor",
-    "rollout",
-    "worker",
-    "reference",
-    "loaded",
-    "weights",
-    "shard",
-    "from",
-    "rank",
-    "policy",
-    "gradient",
-    "norm",
-    "tokens",
-    "response",
-    "length",
-    "prompt",
-    "search",
-    "query",
-    "answer",
-    "loss",
-    "mean",
-    "max",
-    "min",
-    "0.123",
-    "12.4",
+WORDS = (
+    "the model actor rollout worker weights",
+    "gradient norm of tokens",
+    "0.123 12.4",
     "INFO",
-    "WARNING",
     "engine",
-    "cuda",
-    "memory",
-    "GiB",
-    "allocated",
-    "cache",
+    "cuda memory GiB",
     "block",
-]
+)
 
 
 def text_log(path: Path, megabytes: int) -> None:
     chance = random.Random(1)
     others = []
     for _ in range(20_000):
-        said = " ".join(chance.choices(WORDS, k=chance.randint(3, 25)))
+        said = " ".join(chance.choices(WORDS, k=chance.randint(1, 10)))
         others.append(
             chance.choice([f"\x1b[36m(main_task pid=163292)\x1b[0m {said}", said, f"ACTIVE_TRAJ_NUM: [512, 287] {said}"])
         )

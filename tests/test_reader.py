@@ -282,6 +282,13 @@ def test_a_log_that_is_replaced_or_cut_is_read_from_its_new_beginning(tmp_path: 
     assert events[-1].status == "failed"
 
 
+def test_a_log_that_is_cut_in_its_place_is_read_from_its_new_beginning(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_bytes("🔹 [META] PHASE: A\n".encode() * 200)
+    events = list(read(log, follow=True, wait=Writing(lambda: log.write_bytes(TEXT))))
+    assert [event.type for event in events if event.name != "A"][1:] == [event.type for event in of_text(TEXT)]
+
+
 def test_following_ends_when_it_is_closed(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     log.write_bytes("🔹 [META] PHASE: A\n".encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -561,3 +562,109 @@ def test_a_log_may_be_cut_off_anywhere(cut: int) -> None:
     events = parser.feed(GOLDEN[: GOLDEN.rfind(b"\n", 0, cut) + 1])
     assert events == whole.feed(GOLDEN)[: len(events)]
     Parser().feed(GOLDEN[:cut])
+
+
+LONG = 60_000
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "💓 [META] ALIVE: " + "a [1/2] | Elapsed: 1s" * (LONG // 21),
+        "▶️ [META] PHASE RESUMED: " + "a | Quiet: 1s | Elapsed: 1s" * (LONG // 27),
+        "x | Elapsed: 1s" * (LONG // 15),
+        "[Epoch 1/3] " + "1 " * (LONG // 2),
+        "📊 " + "Validation [1/2] " * (LONG // 17) + " | Elapsed: 1s",
+        "(pid=1 " * (LONG // 7) + " | Elapsed: ",
+        "[36m" * (LONG // 4) + "(x | Elapsed: ",
+        "2026-01-01 12:00:00 " + "INFO - " * (LONG // 7) + " | Elapsed: ",
+        "step:1 - a:" + "(" * LONG,
+        "{'" * (LONG // 2) + "'epoch': ",
+        " " * LONG + "1%|x| 1/2 [",
+        "The whole run" + " " * LONG,
+        "\r" * LONG + "| Elapsed: ",
+    ],
+    ids=lambda line: line[:12],
+)
+def test_no_line_takes_long(line: str) -> None:
+    began = time.process_time()
+    for before in ("", f"{TITLE}\n", "❌ [META] PHASE FAILED: A\n", "🏁 [META] ALL PHASES COMPLETE\nWhere the time went\n"):
+        parsed(f"{before}{line}\n")
+    assert time.process_time() - began < 2  # a tenth of it; what grows with the square of the length takes half a minute
+
+
+def test_a_log_of_nothing_but_beginnings_is_read_in_little_memory() -> None:
+    events = parsed("".join(f"🔹 [META] PHASE: A{number}\n" for number in range(3000)))
+    assert len(events) == 3001
+    assert max(len(event.path) for event in events) <= 200
+
+
+# Small rules, each of which once could be broken unseen.
+
+STEP = "🔄 [META] PHASE: TRAINING STEP\n"
+
+
+def test_a_place_without_prefix_is_not_that_of_a_step_with_one() -> None:
+    titled = "(a pid=1) " + STEP
+    text = titled + "(a pid=1) [Epoch 1/3] Step 1/9 (1.0%) | Elapsed: 0s | ETA: --\n"
+    text += titled + "[Epoch 1/3] Step 7/9 (1.0%) | Elapsed: 0s | ETA: --\n"
+    text += "(a pid=1) [Epoch 1/3] Step 2/9 (1.0%) | Elapsed: 3.0s | ETA: --\n"
+    steps = [event.phase for event in of_type(parsed(text), PhaseStarted) if event.path]
+    assert [(step.position.number, step.place.process) for step in steps] == [(1, 1), (2, 1)]
+
+
+def test_a_line_of_others_before_a_rule_is_no_detail_if_none_came_before() -> None:
+    (start,) = [event for event in parsed(f"{TITLE}\nLoading: weights\n{RULE}\n") if event.path]
+    assert not start.phase.details
+
+
+def test_characters_that_are_not_rare_hide_nothing() -> None:
+    text = golden_file("whole_run").read_text(encoding="utf-8")
+    assert parsed("M | " * 20_000 + "\n" + text) == parsed(text)
+
+
+def test_the_metrics_tell_when_a_step_ended() -> None:
+    text = "2026-01-01T12:00:00Z " + STEP + "2026-01-01T12:00:40-00:00 📊 Metrics: loss=0.5\n"
+    text += "2026-01-01T07:01:00-05:00 🧪 [META] PHASE: PERIODIC VALIDATION (Step 1)\n"
+    start, end, after = parsed(text)[1:]
+    assert (end.time - start.time, end.elapsed, after.time - start.time) == (40, 40, 60)  # type: ignore[attr-defined]  # an end
+
+
+def test_what_follows_the_metrics_of_a_step_is_not_inside_it() -> None:
+    text = "🚀 [META] PHASE: TRAINING START\n" + STEP + "📊 Metrics: loss=0.5\n🔹 [META] PHASE: SAMPLES\n"
+    assert told(parsed(text))[-1] == ("start", "TRAINING", "SAMPLES")
+
+
+def test_a_periodic_validation_ends_with_the_validation_inside_it() -> None:
+    text = "🚀 [META] PHASE: TRAINING START\n🧪 [META] PHASE: PERIODIC VALIDATION (Step 1)\n" + TITLE + "\n"
+    text += banner("✅ [META] PHASE COMPLETE: VALIDATION", "Total time: 10s")
+    text += STEP + "[Epoch 1/3] Step 2/9 (1.0%) | Elapsed: 30s | ETA: --\n"
+    ends = {end.name: end.elapsed for end in of_type(parsed(text), PhaseEnded)}
+    assert ends == {"VALIDATION": 10.0, "PERIODIC VALIDATION": 10.0}
+
+
+def test_the_time_of_a_line_goes_before_the_durations_that_it_tells() -> None:
+    text = f"2026-01-01T12:00:00Z {TITLE}\n2026-01-01T12:00:41Z 📊 Validation [1/28] (3.6%) | Elapsed: 50s | ETA: 9.0s\n"
+    start, progress = parsed(text)[1:]
+    assert progress.time - start.time == 41
+
+
+def test_two_steps_at_once_stand_side_by_side() -> None:
+    step = banner("🔹 [META] PHASE: DOWNLOAD FILE", "File {}/2 (50.0%) | Elapsed: 0s | ETA: --")
+    text = banner("🔹 [META] PHASE: DOWNLOAD", "Total files: 2") + step.format(1) + step.format(2)
+    assert told(parsed(text))[1:] == [("start", "DOWNLOAD", "DOWNLOAD FILE")] * 2
+
+
+def test_a_training_that_broke_off_has_done_the_steps_that_completed() -> None:
+    ends = of_type(parsed(golden_file("failing_run").read_text(encoding="utf-8")), PhaseEnded)
+    assert [end.done for end in ends if end.name == "TRAINING"] == [2]
+
+
+def test_a_rule_may_be_glued_to_a_title() -> None:
+    assert told(parsed(f"{TITLE}{RULE}\n")) == [("start", "VALIDATION")]
+
+
+def test_a_prefix_may_stand_behind_a_bar() -> None:
+    (start,) = [event for event in parsed(f" 3%|# | 1/35 [00:42<?]\r(a pid=7) {TITLE}\n") if event.path]
+    assert start.phase.place is not None
+    assert start.phase.place.process == 7

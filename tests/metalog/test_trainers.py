@@ -152,6 +152,31 @@ def test_once_there_are_banners_they_alone_count() -> None:
     assert [e.name for e in parsed(text) if e.path] == ["TRAINING"]
 
 
+def test_what_trainers_said_before_the_first_banner_was_another_run() -> None:
+    parser = Parser()
+    events = parser.feed(b"step:1 - a:1.0 - timing_s/step:50.0\n")
+    events += parser.feed("🔹 [META] PHASE: A\n".encode()) + parser.close()
+    assert [event.path for event in events if event.type == "start"][-2:] == [(), ("A",)]
+
+
+def test_times_that_cannot_be_inside_a_step_were_beside_it() -> None:
+    assert ends("step:1 - timing_s/testing:100.0 - timing_s/step:60.0\n")[0] == ("TRAINING STEP", 60.0)
+
+
+def test_a_bar_that_is_drawn_again_is_told_once() -> None:
+    bar = "100%|##########| 4/4 [00:06<00:00,  1.50s/it]\n"
+    text = bar.replace("4/4", "0/4") + "{'loss': 0.5, 'epoch': 0.25}\n" + 3 * bar
+    done = [event.done for event in parsed(text) if isinstance(event, PhaseProgressed)]
+    assert done
+    assert len(done) == len(set(done))
+
+
+def test_the_bar_of_something_else_is_not_that_of_the_training() -> None:
+    text = "Loading shards:  50%|##   | 1/2 [00:01<00:01]\n  0%|     | 0/4 [00:00<?, ?it/s]\n{'loss': 0.5, 'epoch': 0.25}\n"
+    (training,) = [e for e in parsed(text) if isinstance(e, PhaseStarted) and e.name == "TRAINING"]
+    assert training.phase.total == 4
+
+
 PIECES = st.sampled_from(
     [
         "step:",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .stack import Open, Stack
 
 _MOST_FIGURES = 2000  # of a line
+_BEFORE_BAR, _BAR_LENGTH = 110, 400  # characters
 _F = r"[+-]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?(?:e[+-]?[0-9]{1,3})?|\.[0-9]{1,40}|nan|inf)"
 
 _VERL = re.compile(r"(?:^|(?<=\])|(?<=\] ))step:([0-9]{1,18}) - (?=\S+:)")
@@ -23,7 +24,7 @@ _FIGURE = re.compile(rf"(?:[\w.]{{1,40}}\()?'?({_F})'?(?:,[^()]{{0,100}})?\)?$",
 _PAIR = re.compile(rf"'([^']{{1,500}})': '?({_F})'?(?=[,}}])", re.IGNORECASE)
 _SAVED = re.compile(r"Saving model checkpoint to \S{0,1000}?(?:checkpoint|global_step)[-_]([0-9]{1,18})\b")
 _BAR = re.compile(
-    r"(?:(?P<what>[^|%\r]{0,100}?): +)?\s*[0-9]{1,3}%\|[^|]{0,300}\| *(?P<done>[0-9]{1,15})/(?P<total>[0-9]{1,15})"
+    r"(?:(?P<what>[^|%\r]{0,100}?): {1,4})? {0,4}[0-9]{1,3}%\|[^|]{0,300}\| *(?P<done>[0-9]{1,15})/(?P<total>[0-9]{1,15})"
     r" \[(?P<elapsed>[0-9:]{2,15})<(?P<left>[0-9:]{2,15}|\?)"
 )
 
@@ -62,7 +63,7 @@ class Trainers:
             self._stack.at(time)
             if self._steps_seen:
                 self._short("CHECKPOINT SAVING", 0.0, int(found[1]))
-        elif found := _BAR.search(text):
+        elif (at := text.rfind("%|")) >= 0 and (found := _BAR.search(text[max(0, at - _BEFORE_BAR) : at + _BAR_LENGTH])):
             self._progress(found, time)
 
     def stop(self) -> None:
