@@ -331,3 +331,12 @@ def test_ctrl_c_while_the_start_of_a_run_is_told_closes_its_sinks_and_leaves_not
     assert [event.type for event in sink.events] == ["start", "end"]
     assert phasewatch.current() is None
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_run_that_nobody_hears_of_leaves_nothing_behind() -> None:
+    with phasewatch.run("r", sinks=[]):
+        pass
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert phasewatch.current() is None
+    with phasewatch.Tracker().phase("A") as handle:
+        assert handle.path == ("A",)
