@@ -13,6 +13,7 @@ import pytest
 
 import phasewatch
 from phasewatch import Event, PhaseEnded, PhaseStarted, PhasewatchWarning, TrainingPlan, current, phase
+from phasewatch._config import default_tracker
 from phasewatch.sinks import JsonlSink
 from phasewatch.testing import FakeClock, MemorySink, PhaseLog
 
@@ -88,6 +89,24 @@ def test_a_run_with_no_sinks_is_silent(phaselog: PhaseLog) -> None:
     with phasewatch.run(sinks=[]), phase("A"):
         pass
     assert phaselog.events == []
+
+
+def test_a_run_of_which_nobody_hears_ends_as_any_other(phaselog: PhaseLog) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with phasewatch.run(sinks=[]):
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert default_tracker.open_runs == []
+
+
+def test_ctrl_c_before_a_run_is_open_leaves_nothing_behind(phaselog: PhaseLog, mocker: Any) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    mocker.patch.object(phasewatch.Tracker, "_use_clock", side_effect=KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        phasewatch.run("r").__enter__()
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert default_tracker.open_runs == []
+    assert current() is None
 
 
 def test_a_run_inside_a_run_is_a_record_of_its_own(phaselog: PhaseLog) -> None:

@@ -43,13 +43,19 @@ class Run(Phase):
         return self._plan
 
     def __enter__(self: Self) -> Self:
-        self._more()  # so that it is not left on the hot path, which knows nothing of sinks
         if self not in default_tracker.open_runs:
             default_tracker.open_runs.append(self)
             from . import _termination  # here: the module signal costs a third of what phasewatch does
 
             self._unwatch = _termination.unwatch if _termination.watch() else None
-        return super().__enter__()
+        try:
+            super().__enter__()
+        finally:
+            if self._is_open():
+                self._more()  # with it, a run of which nobody hears is not left in the short way, past `_close`
+            else:
+                self._forget()
+        return self
 
     def _place(self, outer: Phase | None) -> tuple[Phase | None, Tracker]:
         # A run inside a run is a record of its own.
@@ -68,14 +74,20 @@ class Run(Phase):
         try:
             super()._close(error)
         finally:
-            if self in default_tracker.open_runs:
-                default_tracker.open_runs.remove(self)
-                if self._unwatch is not None:
-                    self._unwatch()
+            if self._forget():
                 if self._sinks is not None:
                     self._tracker.close()
                 elif self._log is not None:
                     self._tracker._dispatcher.close([self._log])
+
+    def _forget(self) -> bool:
+        """Have nothing more hang under it by itself; return whether it was so until now."""
+        if self not in default_tracker.open_runs:
+            return False
+        default_tracker.open_runs.remove(self)
+        if self._unwatch is not None:
+            self._unwatch()
+        return True
 
     def _again(self, name: str, spec: PhaseSpec) -> Phase:
         return Run(name, spec, self._plan, self._sinks, self._log, self._clock)

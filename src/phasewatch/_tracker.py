@@ -64,9 +64,13 @@ def _this_process() -> Process:
 
 
 def _after_fork() -> PhaseInfo | None:
+    opened = reversed(_monitor.open.values())
+    run = next((phase for phase in opened if isinstance(phase, Phase) and phase.role == "run" and phase._is_open()), None)
     _monitor.reset()
-    phase = _innermost()  # still by the parent's identity
-    return phase._describe() if phase is not None else None
+    origin = innermost_info(run)  # still by the parent's identity
+    # What it was attached to does not go before what was open inside that.
+    _current.set(None)
+    return origin
 
 
 def current() -> Phase | None:
@@ -90,18 +94,6 @@ def innermost_info(otherwise: Phase | None) -> PhaseInfo | None:
     """Return what new phases of this thread or task hang under, in whichever process that is open."""
     phase = _innermost() or otherwise
     return phase._describe() if phase is not None else _this_process().origin
-
-
-def hang_process_under(origin: PhaseInfo | None, *, instead_of: PhaseInfo | None = None) -> PhaseInfo | None:
-    """Hang what hangs under nothing else under a phase of another process; return what it was under before.
-
-    Nothing is done if that is not what it was expected to be.
-    """
-    process = _this_process()
-    before = process.origin
-    if instead_of is None or instead_of is before:
-        process.origin = origin
-    return before
 
 
 def end_all(error: BaseException) -> None:
@@ -438,7 +430,10 @@ class Phase:
 
     def _place(self, outer: Phase | None) -> tuple[Phase | None, Tracker]:
         """Return the parent and the tracker, given the innermost open phase."""
-        return self._home.place(outer)
+        parent, tracker = self._home.place(outer)
+        if outer is None and parent is not None and _innermost() is not None:
+            parent = None  # what the thread was attached to goes before the run opened last
+        return parent, tracker
 
     def _take_options(self) -> None:
         """Make ready for what the options say, when the phase is entered."""
@@ -598,9 +593,12 @@ class Phase:
         # that: one of the two sees the other.
         vigil = self._more().vigil
         if vigil is not None:
-            with _monitor.lock:
-                if vigil.announced and completed:
-                    self._tell_resumed(vigil, now)
+            try:
+                with _monitor.lock:
+                    if vigil.announced and completed:
+                        self._tell_resumed(vigil, now)
+            except TimeoutError:  # the process is about to end, and who looks hangs in a sink
+                pass
         if completed:
             self._tracker.kinds.ended.append((self._describe().path, now - self._started))
 
@@ -1084,7 +1082,7 @@ DISABLED: Phase = _Disabled()._prepare(Tracker(), "")
 class Elsewhere(Phase):
     """What stands for a phase that is open in another process, where something of it goes on here."""
 
-    __slots__ = ()
+    __slots__ = ("_before",)
 
     def __init__(self, info: PhaseInfo) -> None:
         self._prepare(DISABLED._home, info.name)
@@ -1094,15 +1092,29 @@ class Elsewhere(Phase):
         self._outer = _current.get()
 
     def be_current(self) -> None:
-        """Have what is opened from now on in this thread or task hang under it."""
+        """Have what is opened from now on hang under it: in this thread or task, and where nothing is around it."""
+        process = _this_process()
+        self._before, process.lasting = process.lasting, self._describe()
         _current.set(self)
 
-    def leave(self) -> PhaseInfo:
-        """Have nothing more hang under it; return what it stood for."""
+    def begin_block(self) -> None:
+        """Take it that this holds for a block."""
+        process = _this_process()
+        self._stop_lasting(process)
+        process.attached = [*process.attached, self._describe()]
+
+    def leave(self) -> None:
+        """Have nothing more hang under it."""
+        process = _this_process()
         self._live = COMPLETED
         if _current.get() is self:
             _current.set(self._outer)
-        return self._describe()
+        self._stop_lasting(process)
+        process.attached = [info for info in process.attached if info is not self._describe()]
+
+    def _stop_lasting(self, process: Process) -> None:
+        if process.lasting is self._describe():
+            process.lasting = self._before
 
 
 def make_phase(home: Tracker, name: object, spec: PhaseSpec = PLAIN) -> Phase:
