@@ -71,7 +71,7 @@ class Monitor:
 
     def stop(self) -> None:
         """End the thread, and wait a moment for it: the interpreter is about to end."""
-        if self._stop is not None and self._thread is not None:
+        if self._stop is not None and self._thread is not None and self._thread.is_alive():
             self._stop.set()
             self._thread.join(INTERVAL)
 
