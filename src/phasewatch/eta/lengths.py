@@ -12,6 +12,7 @@ Memory is constant: when there are too many groups, each two of them become one.
 
 from __future__ import annotations
 
+from _thread import allocate_lock
 from math import exp, isfinite, log, sqrt
 
 _GROUPS = 32  # of consecutive durations, at most
@@ -109,8 +110,8 @@ class Lengths:
     """
 
     __slots__ = (
-        "_evidence", "_first", "_groups", "_last", "_open", "_prior", "_size", "_squares", "_stories", "_summed", "_sums", "_told",
-        "_variance", "_weighed", "_weighed_wholly", "count",
+        "_evidence", "_first", "_groups", "_last", "_open", "_prior", "_size", "_squares", "_stories", "_summed", "_sums",
+        "_told", "_variance", "_weighing", "_weighed", "_weighed_wholly", "count",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -129,6 +130,7 @@ class Lengths:
         self._evidence: list[float | None] = []  # logarithm of that for all up to each boundary between groups
         self._stories: list[_Story] = []
         self._told = 0.0  # units that the stories rest on
+        self._weighing = allocate_lock()
 
     def expect(self, seconds: float, count: float = 1, spread: float = 0.0) -> None:
         """Take the mean length of a unit in an earlier run, how many there were, and their standard deviation.
@@ -137,7 +139,7 @@ class Lengths:
         """
         if seconds > 0 and isfinite(seconds) and count > 0:
             varied = (max(0.0, spread) / seconds) ** 2
-            self._prior = seconds, min(1.0, 1 / (1 + varied / (count * _BETWEEN_RUNS**2))) / _BETWEEN_RUNS**2
+            self._prior = seconds, 1 / (_BETWEEN_RUNS**2 + varied / count)
 
     @property
     def expected(self) -> float | None:
@@ -163,10 +165,10 @@ class Lengths:
             self._squares += units * (logarithm - self._last) ** 2 / 2
         self._last = logarithm
         group = self._open
-        group.number += 1
         group.units += units
         group.seconds += seconds
         group.logs += units * logarithm
+        group.number += 1  # last, for who weighs in another thread
         if group.number >= self._size:
             self._close()
 
@@ -200,10 +202,9 @@ class Lengths:
             # Of many, one more changes little.
             if self._weighed == 0 or self.count - self._weighed > self.count / 128:
                 self._weigh(self._seen() + units if whole is None else whole)
-            own, told = 0.0, self._told
-            if self._stories:
-                base = self._stories[0].level  # equal levels give exactly that level
-                own = max(0.0, base + sum(story.weight * (story.mean(units) - base) for story in self._stories))
+            stories, told = self._stories, self._told
+            base = stories[0].level if stories else self._mean(first)  # equal levels give exactly that level
+            own = max(0.0, base + sum(story.weight * (story.mean(units) - base) for story in stories))
         if self._prior is None:
             return units * own
         expected, precision = self._prior
@@ -228,6 +229,14 @@ class Lengths:
         return (_NOISE**2 + self._squares) / max(1, self.count - 1)
 
     def _weigh(self, whole: float | None) -> None:
+        """Weigh the stories, unless another thread does."""
+        if self._weighing.acquire(False):
+            try:
+                self._weigh_alone(whole)
+            finally:
+                self._weighing.release()
+
+    def _weigh_alone(self, whole: float | None) -> None:
         """Weigh the stories: all anew where much is new, else with what came since."""
         if whole is None:
             whole = 2 * self._seen()
@@ -266,8 +275,11 @@ class Lengths:
         self._evidence.append(_total([weight for weight, *_ in endings]) if endings else None)
 
     def _endings(self, whole: float) -> list[tuple[float, int, float, float]]:
-        """Return the stories of all groups summed: the logarithm of the weight, the boundary of the last change, the slope
-        (of the logarithm, per unit) and the time at which the level is the mean."""
+        """Return the stories of all groups summed.
+
+        Of each, the logarithm of its weight, the boundary at which it begins, its slope (of the logarithm, per unit) and the
+        place at which its level is the mean.
+        """
         sums, variance = self._sums, self._variance
         end = len(sums.units) - 1
         number, units, logs, squares = sums.number[end], sums.units[end], sums.logs[end], sums.squares[end]
@@ -303,8 +315,8 @@ class Lengths:
         sums = self._sums
         now = sums.units[-1]
         endings = self._endings(whole)
-        self._stories = []
-        self._told = 0.0
+        stories: list[_Story] = []
+        told = 0.0
         if not endings:  # only a warm-up so far
             return
         best = max(weight for weight, *_ in endings)
@@ -320,8 +332,9 @@ class Lengths:
                 level *= 1 + since
             else:
                 level *= exp(since)
-            self._stories.append(_Story(share, level, slope, _REACH * count))
-            self._told += share * count
+            stories.append(_Story(share, level, slope, _REACH * count))
+            told += share * count
+        self._stories, self._told = stories, told
 
 
 def _total(logarithms: list[float]) -> float:
