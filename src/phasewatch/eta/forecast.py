@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _MOST_KINDS = 1000  # of work that are told apart: names may hold what grows without end
 _EARLIER = 0.25  # what an earlier phase of the same kind says of a unit's length, as a share of all units of this one
+_A_TURN = 2  # units before other work comes for the first time, from which on it is taken to come in turns
 _SLACK = 1e-9
 
 
@@ -54,7 +55,7 @@ class _Beside:
     def to_come(self, units: Units, *, is_open: bool) -> float:
         """Return how often it will come, if it goes on as it came."""
         each = (self.last - self.first) / (self.places - 1) if self.places > 1 else self.first - units.start
-        if units.total is None or each <= 0:
+        if units.total is None or (self.places == 1 and each < _A_TURN):
             return 0.0
         # After the last time; one that is late by a whole turn is waited for no longer.
         since = units.done if is_open else max(self.last, units.done - each)
@@ -277,7 +278,7 @@ class Forecast:
             if units.kind is not None and n is not None:
                 seconds = self._units_left(running, n, now)
                 return None if seconds is None else seconds + self._left_beside(running, units, n, now)
-        whole = self._expected(running.kind, 1, now)
+        whole = self._known(running.kind, 1)
         if units is not None and n is not None:
             seconds = self._counted_left(running, units, n, whole, now)
             if seconds is not None:
@@ -290,7 +291,7 @@ class Forecast:
         for child in reversed(running.open_children()):
             left = self._left(child, now)
             if left is not None:
-                inner = self._expected(child.kind, 1, now)
+                inner = self._known(child.kind, 1)
                 if whole is None or inner is None:
                     return left
                 return left + max(0.0, whole - inner - (elapsed - (now - child.started)))
@@ -355,8 +356,8 @@ class Forecast:
             return None
         return max(0.0, each - max(0.0, now - units.mark - units.aside)) + (n - 1) * each
 
-    def _expected(self, kind: Kind, n: float, now: float) -> float | None:
-        """Return the seconds of so many more phases of a kind, or None if nothing is known of their length."""
+    def _known(self, kind: Kind, n: float) -> float | None:
+        """Return the seconds of so many phases of a kind, by those that have ended, or None."""
         lengths = kind.lengths
         if lengths.count:
             return lengths.left(n, kind.planned)
@@ -365,10 +366,17 @@ class Forecast:
         if lengths.expected is not None:
             before = None if alike is None else alike.lengths.expected
             return n * lengths.expected * (1.0 if each is None or before is None else each / before)
-        if each is None:
+        return None if each is None else n * each
+
+    def _expected(self, kind: Kind, n: float, now: float) -> float | None:
+        """Return the seconds of so many more phases of a kind, the one under way telling what no other has."""
+        seconds = self._known(kind, n)
+        if seconds is None:
             for running in tuple(kind.running):
                 each = self._projected(running, now)
-        return None if each is None else n * each
+                if each is not None:
+                    return n * each
+        return seconds
 
     def _projected(self, running: Running, now: float) -> float | None:
         """Return how long a phase will have taken, by its units or those of the one under way in it."""

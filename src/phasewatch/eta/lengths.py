@@ -29,7 +29,7 @@ _BETWEEN_RUNS = 0.1  # how far one run is from the next
 _LEAST, _LEAST_TREND = 4, 6  # durations since a change, and those that make a trend
 _WARM_UP = 3.0  # spreads by which the first one must be longer to be left out
 _NEGLIGIBLE = -5.0  # logarithm of a story's weight beside the best one's
-_SHORTEST = 1e-12  # seconds: there is no logarithm of nothing
+_SHORTEST, _LONGEST = 1e-12, 1e18  # seconds: there is no logarithm of nothing, and a clock may jump
 
 
 class _Group:
@@ -153,6 +153,8 @@ class Lengths:
 
     def add(self, seconds: float, units: float = 1) -> None:
         """Take how long ``units`` units took together."""
+        if not 0 <= seconds < _LONGEST:
+            return
         each = seconds / units
         if not each > _SHORTEST:
             each = _SHORTEST
