@@ -25,7 +25,8 @@ FLOORS = [
     {"testing"},
     {"__init__"},
 ]
-ROOMS = {"metalog": [{"catalog", "plain"}, {"banners"}, {"__init__"}], "sinks": [{"console"}, {"__init__"}]}
+ROOMS = {"metalog": [{"catalog", "plain"}, {"banners"}, {"__init__"}], "sinks": [{"console"}, {"__init__"}],
+         "eta": [{"lengths"}, {"forecast"}, {"__init__"}]}  # fmt: skip
 
 
 def floor_of(module: str, floors: list[set[str]]) -> int:

@@ -7,6 +7,7 @@ from ._config import checked_clock, checked_sinks, default_tracker
 from ._report import shown
 from ._spec import PhaseSpec, as_text
 from ._tracker import DISABLED, Phase, Tracker
+from .eta import Forecast
 from .plan import TrainingPlan
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class Run(Phase):
 
     def __enter__(self: Self) -> Self:
         super().__enter__()
+        if self._timing is None:
+            self._timing = Forecast(() if self._plan is None else self._plan.phases()).begin(self.name, self._started)
         if self not in default_tracker.open_runs:
             default_tracker.open_runs.append(self)
             from . import _termination  # here: the module signal costs a third of what phasewatch does

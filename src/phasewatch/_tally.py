@@ -80,7 +80,7 @@ class Tally:
     """What a phase was told beyond its count: figures that came with it, and when it was last looked at."""
 
     __slots__ = (
-        "aside", "aside_counted", "counted", "counted_at", "counters", "logged", "means", "shown", "shown_at", "start",
+        "counted", "counted_at", "counters", "logged", "means", "shown", "shown_at", "start",
         "looked", "looked_at", "total_is_inferred",
         "total",
     )  # fmt: skip
@@ -93,8 +93,6 @@ class Tally:
         self.logged: dict[str, Metric] = {}
         self.counted = start  # units, when they were last looked at
         self.counted_at = now  # clock seconds of that
-        self.aside = 0.0  # seconds of phases inside this one that are no units of it
-        self.aside_counted = 0.0  # those up to counted_at
         self.total_is_inferred = False  # from the length of what is tracked
         self.looked = start  # units at the last look
         self.looked_at = now
@@ -104,7 +102,7 @@ class Tally:
     def note(self, done: int, now: float) -> None:
         """Note when so many units were done: now, as far as anybody looked, if there are more than before."""
         if done != self.counted:
-            self.counted, self.counted_at, self.aside_counted = done, now, self.aside
+            self.counted, self.counted_at = done, now
 
     def look(self, done: int, now: float) -> None:
         """Note the count at a look from outside: units were done since the last one, evenly as far as is known."""

@@ -22,7 +22,7 @@ from ._monitor import Monitor
 from ._report import failure, shown, warn
 from ._spec import PLAIN, PhaseSpec, as_text, count_or_warn, make_spec
 from ._tally import Tally, as_count
-from .eta import time_left
+from .eta import Forecast
 from .events import MetricsLogged, PhaseEnded, PhaseInfo, PhaseProgressed, PhaseStarted, Position
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Any, ClassVar, TypeVar
 
     from ._tally import Metric
+    from .eta import Running
     from .events import Event, Role, Sink, Status
     from .plan import TrainingPlan
 
@@ -173,7 +174,8 @@ class Phase:
 
     __slots__ = (
         "_depth", "_done", "_ended", "_faults", "_home", "_id", "_in_work", "_info", "_live", "_loops",
-        "_outer", "_parent", "_spec", "_started", "_stepped", "_stop", "_stopped", "_tally", "_tracker", "_warned", "name",
+        "_outer", "_parent", "_spec", "_started", "_stepped", "_stop", "_stopped", "_tally", "_timing", "_tracker",
+        "_warned", "name",
     )  # fmt: skip
 
     role: ClassVar[Role] = "phase"
@@ -186,6 +188,7 @@ class Phase:
         _spec: PhaseSpec
         _live: _Process  # that in which it is open, or one of PENDING and _CLOSED
         _tally: Tally | None  # what it was told, and what it was promised
+        _timing: Running | None  # what the forecast knows of it, where somebody may ask for one
         _parent: Phase | None
         _outer: Phase | None  # what was current before
         _started: float
@@ -207,7 +210,7 @@ class Phase:
         self.name = name
         self._spec = spec
         self._live = PENDING
-        self._tally = None
+        self._tally = self._timing = None
         self._depth = 0
         self._parent = self._info = self._id = self._warned = None
         self._loops = None
@@ -306,6 +309,9 @@ class Phase:
             self._live = process
             _current.set(self)
             self._started = tracker.now()
+            around = self._parent
+            if around is not None and around._timing is not None:
+                self._time(around._timing)
             if self._spec is not PLAIN:
                 self._prepare()
             if tracker.listening:
@@ -334,6 +340,9 @@ class Phase:
                 _current.set(self._outer)
             if error is not None or self._tally is not None or tracker.listening:
                 self._conclude(error)
+            timing = self._timing
+            if timing is not None:
+                timing.forecast.end(timing, self._stopped, completed=self._ended == "completed")
             parent = self._parent
             if parent is not None and parent._tally is not None:
                 self._report_to(parent, parent._tally)
@@ -446,11 +455,12 @@ class Phase:
                 )
             )
 
+    def _time(self, around: Running) -> None:
+        """Let the forecast know of this phase, inside another."""
+        self._timing = around.forecast.begin(self.name, self._started, around)
+
     def _report_to(self, parent: Phase, tally: Tally) -> None:
         """Tell an ended phase's parent, on its tally, what the phase means for it."""
-        # Beside steps, another phase is no part of a unit: a validation. Without steps, it may well be the unit's work.
-        if parent._stepped:
-            tally.aside += max(0.0, self._stopped - self._started)
 
     def _suspend(self) -> None:
         """Give way to other code: the generator in which this phase is has yielded."""
@@ -515,7 +525,19 @@ class Phase:
         spec = self._spec
         self._done = spec.start
         tally = self._tally = Tally(spec.start, spec.total, spec.counters, self._started)
+        if self._timing is None:  # the outermost of which something is to be told
+            self._timing = Forecast().begin(self.name, self._started)
+        units = self._timing.count(spec.total, spec.start)
+        units.look = self._tell_units
         return tally
+
+    def _tell_units(self, now: float) -> None:
+        """Tell the forecast how many units are done, and since when."""
+        tally, timing = self._tally, self._timing
+        if tally is not None and timing is not None and timing.units is not None:
+            tally.note(self.done, now)
+            timing.units.total = tally.total
+            timing.units.note(tally.counted, tally.counted_at)
 
     def _count(self, tally: Tally, n: int, now: float, *, shown: bool = True) -> None:
         """Count units, and tell progress where it is due."""
@@ -593,17 +615,7 @@ class Phase:
             self._show(tally, now)
 
     def _time_left(self, now: float, units_left: int | None = None) -> float | None:
-        tally = self._tally
-        if tally is None or tally.total is None:
-            return None
-        done = self.done
-        tally.note(done, now)
-        return time_left(
-            tally.total - done if units_left is None else units_left,
-            done - tally.start,
-            busy=tally.counted_at - self._started - tally.aside_counted,
-            waiting=max(0.0, now - tally.counted_at - (tally.aside - tally.aside_counted)),
-        )
+        return None if self._timing is None else self._timing.forecast.left(self._timing, now, units_left)
 
     @overload
     def track(self, iterable: Iterable[Item]) -> Iterator[Item]: ...
@@ -772,14 +784,15 @@ class _Step(Phase):
     def _place(self, outer: Phase | None) -> tuple[Phase | None, Tracker]:
         of = self._of
         if of._is_open():
-            tally = of._tally or of._begin_tally()
-            if not of._stepped:
-                of._stepped = True
-                if of.done == tally.start:  # what came before the first step is no part of one
-                    tally.aside = tally.aside_counted = max(0.0, of._tracker.now() - of._started)
+            if of._tally is None:
+                of._begin_tally()
+            of._stepped = True
             return of, of._tracker
         self._warn("step", f"is a step of {of.name!r}, which is {of.status}; take steps inside its block")
         return super()._place(outer)
+
+    def _time(self, around: Running) -> None:
+        self._timing = around.forecast.begin(self.name, self._started, around, is_unit=self._parent is self._of)
 
     def _position(self) -> Position:
         of = self._of

@@ -1,6 +1,5 @@
 """When will it be done: pure arithmetic over durations, without a clock and without I/O."""
 
 from .forecast import Forecast, Running
-from .units import time_left
 
-__all__ = ["Forecast", "Running", "time_left"]
+__all__ = ["Forecast", "Running"]
