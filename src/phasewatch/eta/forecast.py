@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _MOST_KINDS = 1000  # of work that are told apart: names may hold what grows without end
 _EARLIER = 0.25  # what an earlier phase of the same kind says of a unit's length, as a share of all units of this one
 _A_TURN = 2  # units before other work comes for the first time, from which on it is taken to come in turns
+_ALIKE = 1.3  # times as long in an earlier run, up to which it was chance between kinds of work that are alike
 _SLACK = 1e-9
 
 
@@ -365,7 +366,10 @@ class Forecast:
         each = None if alike is None else alike.lengths.left(1, alike.planned)
         if lengths.expected is not None:
             before = None if alike is None else alike.lengths.expected
-            return n * lengths.expected * (1.0 if each is None or before is None else each / before)
+            if each is None or before is None:
+                each = lengths.expected
+            elif not 1 / _ALIKE <= lengths.expected / before <= _ALIKE:
+                each *= lengths.expected / before
         return None if each is None else n * each
 
     def _expected(self, kind: Kind, n: float, now: float) -> float | None:
