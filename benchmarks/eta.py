@@ -4,13 +4,14 @@
     python benchmarks/eta.py --docs    # and writes them and the picture into docs/eta.md
 
 A run is 200 steps of 40 s, the first of them three times as long, with a validation of 19 minutes (28 batches) before,
-every 50 steps and after, and a checkpoint every 25. All on one fake clock: phasewatch through its public interface, the others
-through their own code. The errors are means of |told - true| / true, in percent, over twenty runs; where nothing was told,
+every 50 steps and after, and a checkpoint every 25. All on one fake clock: phasewatch through its public interface, the
+others through their own code. The errors are means of |told - true| / true, in percent, over twenty runs; where nothing was told,
 nothing is counted. The floor is what knowing the true law of all durations gives: only chance is left.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import random
@@ -29,7 +30,7 @@ import phasewatch
 from phasewatch import phase
 from phasewatch.testing import FakeClock
 
-SEEDS = range(int(os.environ.get("N", "20")))
+SEEDS = range(20)
 GRID = 200  # questions at even times
 VALIDATION, BATCHES, SAVE = 19 * 60.0, 28, 60.0
 SPREAD = 0.05  # of a step, as a logarithm
@@ -184,75 +185,85 @@ class History(NamedTuple):
         return cls(kinds)
 
 
-def simulate(shape: Shape, seed: int, *, history: bool = False) -> Iterator[Answer]:
-    """Run, and yield what was told at the end of each step and at even times."""
-    phases = shape.durations(seed)
-    plan, clock = shape.plan, FakeClock()
-    ends = sum(sum(seconds) for *_, seconds in phases)
-    after = [sum(seconds) for name, _, seconds in phases if name == "POST-TRAINING VALIDATION"]
-    loop_ends = ends - sum(after)
-    expected = [shape.mean(name, step) for name, step, _ in phases]
-    grid = iter([ends * (number + 0.5) / GRID for number in range(GRID)])
-    answers: list[Answer] = []
-    with open(os.devnull, "w", encoding="utf-8") as null, phasewatch.run("simulated", plan=plan, clock=clock, sinks=[]) as run:
-        peers = Peers(clock, shape, null)
-        training = phase("TRAINING", total=shape.steps, unit="step", start=shape.start)
-        next_question = next(grid)
-        index, spent = 0, 0.0  # the phase under way, and how long it has been
+class Simulation:
+    """One run, which is asked at the end of each step and at even times."""
 
-        def ask(*, at_step: bool) -> None:
-            floor = max(0.0, expected[index] - spent) + sum(expected[index + 1 :])
-            loop_floor = floor - len(after) * VALIDATION
-            told = peers.tell()
-            answers.append(
-                Answer(
-                    at_step, clock(), ends - clock(), loop_ends - clock(),
-                    {"phasewatch": run.eta, **told, "floor": floor},
-                    {"phasewatch": training.eta, **told, "floor": loop_floor},
-                )
-            )  # fmt: skip
+    def __init__(self, shape: Shape, seed: int, run: phasewatch.Phase, clock: FakeClock, null: TextIO) -> None:
+        self.run, self.clock = run, clock
+        self.phases = shape.durations(seed)
+        self.expected = [shape.mean(name, step) for name, step, _ in self.phases]
+        self.after = [sum(seconds) for name, _, seconds in self.phases if name == "POST-TRAINING VALIDATION"]
+        self.ends = sum(sum(seconds) for *_, seconds in self.phases)
+        self.peers = Peers(clock, shape, null)
+        self.training = phase("TRAINING", total=shape.steps, unit="step", start=shape.start)
+        self.answers: list[Answer] = []
+        self.questions = iter([self.ends * (number + 0.5) / GRID for number in range(GRID)])
+        self.next_question = next(self.questions)
+        self.index, self.spent = 0, 0.0  # the phase under way, and how long it has been
 
-        def spend(seconds: float) -> None:
-            nonlocal next_question, spent
-            until = clock() + seconds
-            while next_question < until:
-                step = next_question - clock()
-                clock.advance(max(0.0, step))
-                spent += step
-                ask(at_step=False)
-                next_question = next(grid, math.inf)
-            spent += until - clock()
-            clock.advance(max(0.0, until - clock()))
+    def ask(self, *, at_step: bool) -> None:
+        """Note what everybody tells now."""
+        floor = max(0.0, self.expected[self.index] - self.spent) + sum(self.expected[self.index + 1 :])
+        left, told = self.ends - self.clock(), self.peers.tell()
+        of_run = {"phasewatch": self.run.eta, **told, "floor": floor}
+        of_loop = {"phasewatch": self.training.eta, **told, "floor": floor - len(self.after) * VALIDATION}
+        self.answers.append(Answer(at_step, self.clock(), left, left - sum(self.after), of_run, of_loop))
 
-        def work(name: str, step: int | None, seconds: list[float]) -> None:
-            if name == "TRAINING STEP":
-                with training.step():
-                    spend(seconds[0])
-                peers.step()
-            elif name == "CHECKPOINT SAVING":
-                with phase(name, step=step):
-                    spend(seconds[0])
-            else:
-                with phase(name, step=step), phase("VALIDATION", total=BATCHES, unit="batch") as validation:
-                    for batch in validation.track(seconds):
-                        spend(batch)
+    def spend(self, seconds: float) -> None:
+        """Let time pass, and ask where it is time to."""
+        until = self.clock() + seconds
+        while self.next_question < until:
+            self._pass(self.next_question)
+            self.ask(at_step=False)
+            self.next_question = next(self.questions, math.inf)
+        self._pass(until)
 
+    def _pass(self, until: float) -> None:
+        seconds = max(0.0, until - self.clock())
+        self.clock.advance(seconds)
+        self.spent += seconds
+
+    def work(self, name: str, step: int | None, seconds: list[float]) -> None:
+        """Do one phase."""
+        if name == "TRAINING STEP":
+            with self.training.step():
+                self.spend(seconds[0])
+            self.peers.step()
+            self.spent = self.expected[self.index]
+            self.ask(at_step=True)
+        elif name == "CHECKPOINT SAVING":
+            with phase(name, step=step):
+                self.spend(seconds[0])
+        else:
+            with phase(name, step=step), phase("VALIDATION", total=BATCHES, unit="batch") as validation:
+                for batch in validation.track(seconds):
+                    self.spend(batch)
+
+    def go(self) -> None:
+        """Do all of it."""
+        with contextlib.ExitStack() as loop:
+            for index, (name, step, seconds) in enumerate(self.phases):
+                self.index, self.spent = index, 0.0
+                if name == "TRAINING STEP" and self.training.status == "pending":
+                    loop.enter_context(self.training)
+                if name == "POST-TRAINING VALIDATION":
+                    loop.close()
+                self.work(name, step, seconds)
+        self.peers.close()
+
+
+def simulate(shape: Shape, seed: int, *, history: bool = False) -> list[Answer]:
+    """Run, and return what was told."""
+    clock = FakeClock()
+    with (
+        open(os.devnull, "w", encoding="utf-8") as null,
+        phasewatch.run("simulated", plan=shape.plan, clock=clock, sinks=[]) as run,
+    ):
         if history:
             _expect(run, History.of(shape, seed))
-        for index, (name, step, seconds) in enumerate(phases):
-            spent = 0.0
-            if name == "TRAINING STEP" and training.status == "pending":
-                training.__enter__()
-            if name == "POST-TRAINING VALIDATION":
-                training.__exit__(None, None, None)
-            work(name, step, seconds)
-            if name == "TRAINING STEP":
-                spent = expected[index]
-                ask(at_step=True)
-        if training.status == "running":
-            training.__exit__(None, None, None)
-        peers.close()
-    yield from answers
+        simulation = Simulation(shape, seed, run, clock, null)
+        simulation.go()
+    return simulation.answers
 
 
 def _expect(run: Any, history: History) -> None:
@@ -294,7 +305,7 @@ def _figure(value: float) -> str:
 
 def tables() -> Iterator[str]:
     """Simulate, and yield the lines of the tables in Markdown."""
-    simulated = {name: [list(simulate(shape, seed)) for seed in _seeds(shape)] for name, shape in SHAPES.items()}
+    simulated = {name: [simulate(shape, seed) for seed in _seeds(shape)] for name, shape in SHAPES.items()}
     for title, at_step, of_loop in (
         ("the whole run, asked after every step", True, False),
         ("the whole run, asked at even times", False, False),
@@ -311,11 +322,11 @@ def tables() -> Iterator[str]:
                 figures.append(_figure(_row(runs, teller, at_step=at_step, of_loop=of_loop)) + told)
             yield f"| {name} | " + " | ".join(figures) + " |"
         yield ""
-    yield "| with an earlier run as history, after every step | whole run | first tenth of it |"
+    yield "| with an earlier run as history, after every step | whole run | first tenth of the steps |"
     yield "|---|---|---|"
     for name, shape in SHAPES.items():
-        runs = [list(simulate(shape, seed, history=True)) for seed in _seeds(shape)]
-        early = [[answer for answer in run if answer.now < run[-1].now / 10] for run in runs]
+        runs = [simulate(shape, seed, history=True) for seed in _seeds(shape)]
+        early = [[answer for answer in run if answer.at_step][: (shape.steps - shape.start) // 10] for run in runs]
         figures = [_figure(_row(these, "phasewatch", at_step=True, of_loop=False)) for these in (runs, early)]
         yield f"| {name} | " + " | ".join(figures) + " |"
 
@@ -324,12 +335,65 @@ def _seeds(shape: Shape) -> range:
     return SEEDS if shape.steps < 1000 else SEEDS[:5]
 
 
+# The picture.
+
+COLOURS = {"phasewatch": "#2a7de1", "tqdm": "#d9822b", "alive-progress": "#8a56ac"}
+WIDTH, HEIGHT, MARGIN = 760, 340, 48
+
+
+def picture() -> str:
+    """Return what was told of one steady run, in hours, beside the truth, as an SVG."""
+    answers = simulate(SHAPES["steady"], 0)
+    ends = answers[0].now + answers[0].of_run
+    top = 1.6 * ends
+
+    def points(pairs: list[tuple[float, float | None]]) -> str:
+        return " ".join(
+            f"{MARGIN + (WIDTH - 2 * MARGIN) * now / ends:.1f},"
+            f"{HEIGHT - MARGIN - (HEIGHT - 2 * MARGIN) * min(told, top) / top:.1f}"
+            for now, told in pairs
+            if told is not None
+        )
+
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="13">',
+        "<title>The time left of a run as it was told, beside what it was</title>",
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
+    ]
+    for hour in range(int(top / 3600) + 1):
+        (at,) = points([(0.0, hour * 3600.0)]).split()
+        y = at.split(",")[1]
+        lines.append(f'<line x1="{MARGIN}" x2="{WIDTH - MARGIN}" y1="{y}" y2="{y}" stroke="#ddd"/>')
+        lines.append(f'<text x="{MARGIN - 8}" y="{y}" dy="4" text-anchor="end" fill="#555">{hour} h</text>')
+    truth = points([(0.0, ends), (ends, 0.0)])
+    lines.append(f'<polyline points="{truth}" fill="none" stroke="#222" stroke-width="1.5" stroke-dasharray="5 4"/>')
+    for teller, colour in COLOURS.items():
+        told = points([(answer.now, answer.told_of_run[teller]) for answer in answers])
+        lines.append(f'<polyline points="{told}" fill="none" stroke="{colour}" stroke-width="2"/>')
+    for number, (label, colour) in enumerate({"the truth": "#222", **COLOURS}.items()):
+        x = MARGIN + 160 * number
+        lines.append(f'<rect x="{x}" y="14" width="18" height="4" fill="{colour}"/>')
+        lines.append(f'<text x="{x + 24}" y="20" fill="#222">{label}</text>')
+    lines.append(
+        f'<text x="{WIDTH / 2}" y="{HEIGHT - 12}" text-anchor="middle" fill="#555">'
+        "a steady run from its beginning to its end: the time left, as told</text>"
+    )
+    return "\n".join([*lines, "</svg>", ""])
+
+
 def main(arguments: list[str]) -> None:
     """Print the tables; with --docs, put them and the picture into the documentation."""
     lines = []
     for line in tables():
         print(line, flush=True)
         lines.append(line)
+    if "--docs" in arguments:
+        docs = Path(__file__).parent.parent / "docs"
+        page = docs / "eta.md"
+        before, mark, rest = page.read_text(encoding="utf-8").partition("<!-- benchmark -->\n")
+        _, end, after = rest.partition("<!-- end of benchmark -->\n")
+        page.write_text(before + mark + "\n".join([*lines, ""]) + end + after, encoding="utf-8")
+        (docs / "images" / "eta.svg").write_text(picture(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ _EAGER = 64  # durations in a group from which on each closed group is weighed a
 
 # What is believed before anything is seen. All are relative: they are the same for milliseconds and for hours.
 _NOISE = 0.1  # the spread of durations, worth one of them
+_QUIET = 0.02  # the least spread that is taken over from an earlier run
 _LEVEL = 0.5  # how far a change goes, as a logarithm
 _CHANGES = 0.02  # changes in all that was seen
 _TRENDS = 0.1  # the share of stretches that grow or shrink
@@ -110,8 +111,8 @@ class Lengths:
     """
 
     __slots__ = (
-        "_evidence", "_first", "_groups", "_last", "_open", "_prior", "_size", "_squares", "_stories", "_summed", "_sums",
-        "_told", "_variance", "_weighing", "_weighed", "_weighed_wholly", "count",
+        "_evidence", "_first", "_groups", "_last", "_noise", "_open", "_prior", "_size", "_squares", "_stories", "_summed",
+        "_sums", "_told", "_variance", "_weighed", "_weighed_wholly", "_weighing", "count",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -122,6 +123,7 @@ class Lengths:
         self._groups: list[_Group] = []
         self._open = _Group()
         self._size = 1  # durations in a group
+        self._noise = _NOISE**2
         self._prior: tuple[float, float] | None = None
         self._weighed = self._weighed_wholly = 0  # count when that was done
         self._variance = 0.0  # of one unit, as a logarithm
@@ -140,6 +142,8 @@ class Lengths:
         if seconds > 0 and isfinite(seconds) and count > 0:
             varied = (max(0.0, spread) / seconds) ** 2
             self._prior = seconds, 1 / (_BETWEEN_RUNS**2 + varied / count)
+            if count > _LEAST:
+                self._noise = max(varied, _QUIET**2)
 
     @property
     def expected(self) -> float | None:
@@ -228,7 +232,7 @@ class Lengths:
         return self._last is None or self._last == first.logs / first.units
 
     def _spread_squared(self) -> float:
-        return (_NOISE**2 + self._squares) / max(1, self.count - 1)
+        return (self._noise + self._squares) / max(1, self.count - 1)
 
     def _weigh(self, whole: float | None) -> None:
         """Weigh the stories, unless another thread does."""
