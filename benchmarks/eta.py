@@ -5,8 +5,8 @@
 
 A run is 200 steps of 40 s, the first of them three times as long, with a validation of 19 minutes (28 batches) before,
 every 50 steps and after, and a checkpoint every 25. All on one fake clock: phasewatch through its public interface, the
-others through their own code. The errors are means of |told - true| / true, in percent, over twenty runs; where nothing was told,
-nothing is counted. The floor is what knowing the true law of all durations gives: only chance is left.
+others through their own code. The errors are means of |told - true| / true, in percent, over twenty runs; where nothing was
+told, nothing is counted. The floor is what knowing the true law of all durations gives: only chance is left.
 """
 
 from __future__ import annotations

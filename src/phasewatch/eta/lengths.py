@@ -13,7 +13,7 @@ Memory is constant: when there are too many groups, each two of them become one.
 from __future__ import annotations
 
 from _thread import allocate_lock
-from math import exp, isfinite, log, sqrt
+from math import copysign, exp, isfinite, log, sqrt
 
 _GROUPS = 32  # of consecutive durations, at most
 _EAGER = 64  # durations in a group from which on each closed group is weighed at once, so that no question has to
@@ -29,6 +29,8 @@ _REACH = 1.2  # a trend fades when it has gone on for this many times as long as
 _BETWEEN_RUNS = 0.1  # how far one run is from the next
 _LEAST, _LEAST_TREND = 4, 6  # durations since a change, and those that make a trend
 _WARM_UP = 3.0  # spreads by which the first one must be longer to be left out
+_OUTLYING, _IN_A_ROW = 4.0, 3  # spreads from the level beyond which one is drawn in, and how many of them are a new level
+_LAG = 5  # durations by which that level follows
 _NEGLIGIBLE = -5.0  # logarithm of a story's weight beside the best one's
 _SHORTEST, _LONGEST = 1e-12, 1e18  # seconds: there is no logarithm of nothing, and a clock may jump
 
@@ -111,14 +113,16 @@ class Lengths:
     """
 
     __slots__ = (
-        "_evidence", "_first", "_groups", "_last", "_noise", "_open", "_prior", "_size", "_squares", "_stories", "_summed",
-        "_sums", "_told", "_variance", "_weighed", "_weighed_wholly", "_weighing", "count",
+        "_beyond", "_evidence", "_first", "_groups", "_last", "_level", "_noise", "_open", "_prior", "_size", "_squares",
+        "_stories", "_summed", "_sums", "_told", "_variance", "_weighed", "_weighed_wholly", "_weighing", "count",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.count = 0  # durations so far
         self._first: _Group | None = None
         self._last: float | None = None  # logarithm
+        self._level = 0.0  # logarithm, about now
+        self._beyond = 0  # durations in a row that were far above it, or as many below it as this is below 0
         self._squares = 0.0  # of the differences between neighbours, halved
         self._groups: list[_Group] = []
         self._open = _Group()
@@ -167,8 +171,17 @@ class Lengths:
         if self._first is None:
             self._first = _Group(1, units, seconds, units * logarithm)
             return
-        if self._last is not None:
-            self._squares += units * (logarithm - self._last) ** 2 / 2
+        last = self._last
+        if last is None:
+            self._level = logarithm
+        else:
+            distance = logarithm - self._level
+            if distance * distance > _OUTLYING**2 * self._spread_squared():
+                logarithm = self._draw_in(distance)
+            else:
+                self._beyond = 0
+                self._level += distance / _LAG
+            self._squares += units * (logarithm - last) ** 2 / 2
         self._last = logarithm
         group = self._open
         group.units += units
@@ -177,6 +190,14 @@ class Lengths:
         group.number += 1  # last, for who weighs in another thread
         if group.number >= self._size:
             self._close()
+
+    def _draw_in(self, distance: float) -> float:
+        """Return the logarithm as which one far from the level counts: a single one is no change, a few in a row are."""
+        self._beyond = max(1, self._beyond + 1) if distance > 0 else min(-1, self._beyond - 1)
+        if abs(self._beyond) >= _IN_A_ROW:
+            self._level += distance
+            return self._level
+        return self._level + copysign(_OUTLYING * sqrt(self._spread_squared()), distance)
 
     def _close(self) -> None:
         """Begin a new group, and make room for it."""
