@@ -120,13 +120,13 @@ class Peers:
         self.clock = clock
         self.total = shape.steps - shape.start
         self.done = 0
-        self.tqdm = tqdm(total=self.total, file=null)
+        self.tqdm: Any = tqdm(total=self.total, file=null)
         self.tqdm._time = clock
         self.tqdm.start_t = self.tqdm.last_print_t = clock()
         self.rich = rich.progress.Progress(get_time=clock, auto_refresh=False, console=Console(file=null))
         self.task = self.rich.add_task("", total=self.total)
         self.rate = gen_simple_exponential_smoothing(0.3, lambda done, elapsed: done / elapsed)
-        self.alive = gen_simple_exponential_smoothing(0.5, fn_simple_eta(self.total))
+        self.alive = gen_simple_exponential_smoothing(0.5, fn_simple_eta(self.total))  # type: ignore[no-untyped-call]  # it has none
         next(self.rate), next(self.alive)
         self.alive_eta: float | None = None
 
