@@ -120,8 +120,8 @@ class Peers:
         self.clock = clock
         self.total = shape.steps - shape.start
         self.done = 0
-        self.tqdm: Any = tqdm(total=self.total, file=null)
-        self.tqdm._time = clock
+        self.tqdm = tqdm(total=self.total, file=null)
+        self.tqdm._time = clock  # type: ignore[attr-defined]  # nobody is meant to
         self.tqdm.start_t = self.tqdm.last_print_t = clock()
         self.rich = rich.progress.Progress(get_time=clock, auto_refresh=False, console=Console(file=null))
         self.task = self.rich.add_task("", total=self.total)

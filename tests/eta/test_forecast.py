@@ -137,7 +137,7 @@ def test_the_units_of_an_inner_phase_tell_how_long_the_outer_one_takes() -> None
         units.note(batch + 1, work.now)
     left = work.left(inner)
     assert left is not None
-    assert 14 * 40 < left <= 14 * 60
+    assert 14 * 40 < left < 14 * 60, "what was seen before counts too"
     assert work.left(outer) == left + 10
 
 
@@ -166,6 +166,32 @@ def test_without_a_plan_other_work_comes_in_the_turns_in_which_it_came() -> None
     assert told[0] == 199 * STEP
     assert told[60] == 139 * STEP + 3 * VALIDATION
     assert told[110] == 89 * STEP + 2 * VALIDATION
+
+
+def test_without_a_plan_what_is_under_way_beside_the_units_is_counted_once() -> None:
+    work = Work()
+    training = work.loop(200)
+    for number in range(1, 101):
+        work.step(training)
+        if number == 50:
+            work.do("PERIODIC VALIDATION", VALIDATION, training)
+    work.begin("PERIODIC VALIDATION", training)
+    assert work.left(training) == 100 * STEP + 3 * VALIDATION, "this one, after 150, and after 200"
+
+
+def test_of_several_loops_each_has_its_share_of_what_the_plan_puts_between_steps() -> None:
+    work = Work(TrainingPlan(20, test_freq=5, val_before_train=False, val_after_train=False))
+    for first in (1, 11):
+        epoch = work.begin(f"EPOCH {first}")
+        epoch.count(10)
+        for number in range(first, first + 10):
+            work.step(epoch)
+            if number == 6:
+                assert work.left(epoch) == pytest.approx(4 * STEP + 3 * 100 * 4 / 14)
+                assert work.left() == 14 * STEP + 3 * 100
+            if number % 5 == 0:
+                work.do("PERIODIC VALIDATION", 100.0, epoch)
+        work.end(epoch)
 
 
 def test_what_came_once_after_the_first_unit_is_no_turn() -> None:

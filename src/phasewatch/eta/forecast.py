@@ -128,6 +128,7 @@ class Forecast:
         self._kinds: dict[str, Kind] = {}
         self._planned: list[Kind] = []
         self._to_read: Iterable[tuple[str, int | None]] = planned
+        self._last: Kind | None = None  # of which one has ended
         self._latest: dict[str, Kind] = {}  # by its last word, the kind of which one has ended last
 
     def expect(self, name: str, seconds: float, count: float = 1, spread: float = 0.0) -> None:
@@ -164,10 +165,13 @@ class Forecast:
             running.units.look = None
             if completed:
                 kind.units = running.units.done - running.units.start
-        _remove(kind.running, running)
+        try:
+            kind.running.remove(running)
+            if inside is not None and inside.children is not None:
+                inside.children.remove(running)
+        except ValueError:  # ended twice
+            return
         if inside is not None:
-            if inside.children:
-                _remove(inside.children, running)
             units = inside.units
             if units is not None and units.kind is not None:
                 if running.is_unit:
@@ -182,9 +186,9 @@ class Forecast:
                     self._note_beside(units, kind)
         if completed:
             kind.ended += 1
-            kind.lengths.add(max(0.0, seconds))
-            if kind.within is None or kind.within.word != kind.word:
-                self._latest[kind.word] = kind
+            kind.lengths.add(seconds if seconds > 0 else 0.0)
+            if kind is not self._last and (kind.within is None or kind.within.word != kind.word):
+                self._latest[kind.word] = self._last = kind
 
     def left(self, running: Running, now: float, units: int | None = None) -> float | None:
         """Return the seconds until a phase ends, or None if nothing is known of them.
@@ -393,10 +397,3 @@ class Forecast:
                 if left is not None:
                     return now - running.started + left
         return None
-
-
-def _remove(them: list[Running], one: Running) -> None:
-    try:
-        them.remove(one)
-    except ValueError:  # ended twice
-        pass

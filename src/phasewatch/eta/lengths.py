@@ -15,6 +15,7 @@ from __future__ import annotations
 from _thread import allocate_lock
 from math import copysign, exp, isfinite, log, sqrt
 
+_BUNCHES = 512  # durations after which two are taken as one, then three, and so on
 _GROUPS = 32  # of consecutive durations, at most
 _EAGER = 64  # durations in a group from which on each closed group is weighed at once, so that no question has to
 
@@ -30,6 +31,7 @@ _BETWEEN_RUNS = 0.1  # how far one run is from the next
 _LEAST, _LEAST_TREND = 4, 6  # durations since a change, and those that make a trend
 _WARM_UP = 3.0  # spreads by which the first one must be longer to be left out
 _OUTLYING, _IN_A_ROW = 4.0, 3  # spreads from the level beyond which one is drawn in, and how many of them are a new level
+_OUTLYING_SQUARED = _OUTLYING**2
 _LAG = 5  # durations by which that level follows
 _NEGLIGIBLE = -5.0  # logarithm of a story's weight beside the best one's
 _SHORTEST, _LONGEST = 1e-12, 1e18  # seconds: there is no logarithm of nothing, and a clock may jump
@@ -113,12 +115,17 @@ class Lengths:
     """
 
     __slots__ = (
-        "_beyond", "_evidence", "_first", "_groups", "_last", "_level", "_noise", "_open", "_prior", "_size", "_squares",
-        "_stories", "_summed", "_sums", "_told", "_variance", "_weighed", "_weighed_wholly", "_weighing", "count",
+        "_beyond", "_bunch", "_bunched", "_bunched_seconds", "_bunched_units", "_evidence", "_first", "_groups", "_last",
+        "_level", "_noise", "_open", "_prior", "_size", "_squares", "_stories", "_summed", "_sums", "_told", "_variance",
+        "_weighed", "_weighed_wholly", "_weighing", "count",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.count = 0  # durations so far
+        self.count = 0  # durations so far, a bunch as one
+        self._bunch = 1  # durations that are taken as one: of very many, one more is not worth much time
+        self._bunched = 0
+        self._bunched_units: float = 0
+        self._bunched_seconds = 0.0
         self._first: _Group | None = None
         self._last: float | None = None  # logarithm
         self._level = 0.0  # logarithm, about now
@@ -161,13 +168,22 @@ class Lengths:
 
     def add(self, seconds: float, units: float = 1) -> None:
         """Take how long ``units`` units took together."""
+        if self._bunch > 1:
+            self._bunched += 1
+            self._bunched_units += units
+            self._bunched_seconds += seconds
+            if self._bunched < self._bunch:
+                return
+            seconds, units = self._bunched_seconds, self._bunched_units
+            self._bunched, self._bunched_units, self._bunched_seconds = 0, 0, 0.0
         if not 0 <= seconds < _LONGEST:
             return
         each = seconds / units
         if not each > _SHORTEST:
             each = _SHORTEST
         logarithm = log(each)
-        self.count += 1
+        count = self.count
+        self.count = count + 1
         if self._first is None:
             self._first = _Group(1, units, seconds, units * logarithm)
             return
@@ -176,12 +192,13 @@ class Lengths:
             self._level = logarithm
         else:
             distance = logarithm - self._level
-            if distance * distance > _OUTLYING**2 * self._spread_squared():
+            if distance * distance * count > _OUTLYING_SQUARED * (self._noise + self._squares):
                 logarithm = self._draw_in(distance)
             else:
                 self._beyond = 0
                 self._level += distance / _LAG
-            self._squares += units * (logarithm - last) ** 2 / 2
+            step = logarithm - last
+            self._squares += units * step * step / 2
         self._last = logarithm
         group = self._open
         group.units += units
@@ -208,6 +225,7 @@ class Lengths:
             self._groups = [groups[number] + groups[number + 1] for number in range(0, _GROUPS, 2)]
             self._size *= 2
             self._weighed_wholly = 0
+        self._bunch = 1 + self.count // _BUNCHES
         if self._size >= _EAGER:
             self._weigh(None)
 
