@@ -39,6 +39,7 @@ ROOMS = {
         {"__init__"},
     ],
     "sinks": [{"console", "jsonl", "otel", "queued", "stdlib"}, {"__init__"}],
+    "eta": [{"lengths"}, {"forecast"}, {"__init__"}],
 }
 
 

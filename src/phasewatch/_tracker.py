@@ -22,7 +22,7 @@ from ._report import failure, shown, warn
 from ._spec import APART, PLAIN, PhaseSpec, as_text, count_or_warn, make_spec
 from ._tally import EACH, Tally, as_count
 from ._vigil import HEARTBEAT, Kinds, Vigil, limit
-from .eta import time_left
+from .eta import Forecast
 from .events import (
     MetricsLogged,
     PhaseAlive,
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from ._process import Process
     from ._tally import Metric
+    from .eta import Running
     from .events import Event, Role, Sink, Status
     from .plan import TrainingPlan
 
@@ -305,7 +306,8 @@ class Phase:
             if around is None:
                 tracker = None if self._home.open_runs else self._home
             else:
-                tracker = around._tracker if around._live is process else None
+                # Whatever is said of the phase around it, a forecast may want to hear of this one.
+                tracker = around._tracker if around._live is process and around._extra is None else None
             if tracker is not None and process is not None and not tracker.listening:
                 self._outer = self._parent = around
                 self._tracker = tracker
@@ -329,9 +331,6 @@ class Phase:
             self._stopped = self._tracker.now()
             # It stays in _current, where everybody knows it for one that has ended; to set that costs a tenth of a block.
             self._live = COMPLETED
-            parent = self._parent
-            if parent is not None and parent._tally is not None:
-                self._report_to(parent, parent._tally)
         else:
             self._exit(error)
 
@@ -347,6 +346,7 @@ class Phase:
             self._live = process
             _current.set(self)
             self._started = tracker.now()
+            self._time(None if self._parent is None or self._parent._extra is None else self._parent._extra.timing)
             if self._spec is not PLAIN and self._spec is not APART:
                 self._take_options()
             if tracker.listening:
@@ -387,6 +387,9 @@ class Phase:
             if _current.get() is self:
                 _current.set(self._outer)
             self._conclude(error)
+            timing = None if self._extra is None else self._extra.timing
+            if timing is not None:
+                timing.forecast.end(timing, self._stopped, completed=self._live is COMPLETED)
             parent = self._parent
             if parent is not None and parent._tally is not None:
                 self._report_to(parent, parent._tally)
@@ -527,11 +530,13 @@ class Phase:
                 )
             )
 
+    def _time(self, around: Running | None) -> None:
+        """Let the forecast, if there is one around the phase, know of it."""
+        if around is not None:
+            self._more().timing = around.forecast.begin(self.name, self._started, around)
+
     def _report_to(self, parent: Phase, tally: Tally) -> None:
         """Tell an ended phase's parent, on its tally, what the phase means for it."""
-        # Beside steps, another phase is no part of a unit: a validation. Without steps, it may well be the unit's work.
-        if tally.stepped:
-            tally.aside += max(0.0, self._stopped - self._started)
 
     def _more(self) -> Extra:
         if self._extra is None:
@@ -739,7 +744,19 @@ class Phase:
     def _begin_tally(self) -> Tally:
         spec = self._spec
         tally = self._tally = Tally(spec.start, spec.total, spec.counters, self._started, spec.every)
+        extra = self._more()
+        if extra.timing is None:  # the outermost of which something is to be told
+            extra.timing = Forecast().begin(self.name, self._started)
+        extra.timing.count(spec.total, spec.start).look = self._tell_units
         return tally
+
+    def _tell_units(self, now: float) -> None:
+        """Tell the forecast how many units are done, and since when."""
+        tally, timing = self._tally, self._more().timing
+        if tally is not None and timing is not None and timing.units is not None:
+            tally.note(tally.position(), now)
+            timing.units.total = tally.total
+            timing.units.note(tally.counted, tally.counted_at)
 
     def _count(self, tally: Tally, n: int, now: float, *, shown: bool = True) -> None:
         """Count units, and tell progress where it is due."""
@@ -771,17 +788,8 @@ class Phase:
             self._show(tally, now)
 
     def _time_left(self, now: float, units_left: int | None = None) -> float | None:
-        tally = self._tally
-        if tally is None or tally.total is None:
-            return None
-        done = tally.position()
-        tally.note(done, now)
-        return time_left(
-            tally.total - done if units_left is None else units_left,
-            done - tally.start,
-            busy=tally.counted_at - self._started - tally.aside_counted,
-            waiting=max(0.0, now - tally.counted_at - (tally.aside - tally.aside_counted)),
-        )
+        timing = self._more().timing
+        return None if timing is None else timing.forecast.left(timing, now, units_left)
 
     @overload
     def track(self, iterable: Iterable[Item]) -> Iterator[Item]: ...
@@ -944,6 +952,7 @@ class Extra:
     """What a phase has beyond its place and its time; most of it few phases need, and so stands with the class."""
 
     info: PhaseInfo | None = None  # once somebody has asked
+    timing: Running | None = None  # what the forecast knows of it, where somebody may ask for one
     thread: int | None = None  # that entered it, if anybody listens
     vigil: Vigil | None = None  # the monitor's, once it has looked
     faults: tuple[Fault, ...] = ()  # of phases inside this one
@@ -989,13 +998,15 @@ class _Step(Phase):
         of = self._of
         if of._is_open():
             tally = of._tally or of._begin_tally()
-            if not tally.stepped:
-                tally.stepped = True
-                if of.done == tally.start:  # what came before the first step is no part of one
-                    tally.aside = tally.aside_counted = max(0.0, of._tracker.now() - of._started)
+            tally.stepped = True
             return of, of._tracker
         self._warn("step", f"is a step of {of.name!r}, which is {of._whereabouts()}; take steps inside its block")
         return super()._place(outer)
+
+    def _time(self, around: Running | None) -> None:
+        if around is not None:
+            timing = around.forecast.begin(self.name, self._started, around, is_unit=self._parent is self._of)
+            self._more().timing = timing
 
     def _position(self) -> Position:
         of = self._of

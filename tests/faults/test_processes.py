@@ -236,7 +236,7 @@ def square(carrier, n):
                 squares = list(pool.map(partial(square, phasewatch.carrier()), range(5)))
                 assert squares == [0, 1, 4, 9, 16]
     """
-    expected = {("r",): 1, **{("r", name): 1 for name in "AB"}, **{("r", name, "SQUARE"): 5 for name in "AB"}}
+    expected = {("r",): 1, ("r", "A"): 1, ("r", "B"): 1, ("r", "A", "SQUARE"): 5, ("r", "B", "SQUARE"): 5}
     assert tree(run(tmp_path, program, main)) == expected
 
 
