@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import pytest
 
-from phasewatch import PhaseStarted, Tracker
+from phasewatch import PhaseStarted, Tracker, _dispatcher
 from phasewatch._dispatcher import Dispatcher
 from phasewatch.events import Event, PhaseInfo
 from phasewatch.testing import MemorySink
@@ -317,10 +317,12 @@ def test_what_a_signal_handler_does_while_a_sink_takes_an_event_is_told_to_it_at
     def be_interrupted(event: Event) -> None:
         if event.name == "A":
             signal.raise_signal(signal.SIGUSR1)
+        with tracker.phase("CAUSED"):
+            pass
 
     handler = Handler()
-    sink = Causing(be_interrupted)
-    tracker = Tracker([sink])
+    sink, other = Causing(be_interrupted), MemorySink()
+    tracker = Tracker([sink, other])
     before = signal.signal(signal.SIGUSR1, handler.__call__ if as_method else handler)
     try:
         with tracker.phase("A"):
@@ -328,6 +330,10 @@ def test_what_a_signal_handler_does_while_a_sink_takes_an_event_is_told_to_it_at
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert names(sink) == ["A start", "HANDLED start", "HANDLED end", "A end", "HANDLED start", "HANDLED end"]
+    assert names(other).count("CAUSED start") == names(other).count("CAUSED end") == 6
+    assert not _dispatcher._taking
+    assert not _dispatcher._causes
+    assert not _dispatcher._waiting
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -336,6 +342,7 @@ def test_a_child_that_a_sink_forks_and_a_thread_with_a_number_of_the_parents_are
 import os
 from phasewatch import Tracker, _dispatcher
 from phasewatch.testing import MemorySink
+codes = []
 class Forking(MemorySink):
     def emit(self, event):
         super().emit(event)
@@ -347,12 +354,21 @@ class Forking(MemorySink):
         if not child:
             with tracker.phase("CHILD"): pass
             names = [event.name for event in self.events[-2:]]
-            os._exit(names != ["CHILD"] * 2 or 1 in _dispatcher._taking or other.events[1:] != self.events[-2:])
+            right = names == ["CHILD"] * 2 and 1 not in _dispatcher._taking and other.events[-2:] == self.events[-2:]
+            codes.append(right and "CAUSED" not in [event.name for event in other.events[-3:]])
+            return
         del _dispatcher._taking[1]
-        assert os.waitpid(child, 0)[1] == 0
+        codes.append(os.waitpid(child, 0)[1])
 sink, other = Forking(), MemorySink()
 tracker = Tracker([other, sink])
-with tracker.phase("A"): pass
+with tracker.phase("A"):
+    if codes == [True]:
+        with tracker.phase("AFTER"): pass
+        os._exit(sink.events[-1].name != "AFTER")
+if codes == [0, True]: os._exit(0)
+assert codes == [0, 0], codes
 assert [event.name for event in other.events] == ["A", "CAUSED", "CAUSED"] * 2
 """
-    subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", code], check=True)
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -93,8 +93,9 @@ def test_a_phase_that_has_ended_is_watched_no_more(monitor: Monitor) -> None:
     assert not monitor.open
     watch(monitor, handle)  # as a look does that began before the phase ended
     monitor.look()
-    assert handle._vigil is not None
-    assert handle._vigil.counted == 0
+    vigil = handle._more().vigil
+    assert vigil is not None
+    assert vigil.counted == 0
 
 
 def test_what_has_nothing_open_inside_it_is_the_innermost(monitor: Monitor) -> None:

@@ -8,6 +8,7 @@ import inspect
 import math
 import sys
 import traceback
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import numpy as np
@@ -217,7 +218,7 @@ def test_failures_that_are_caught_again_and_again_do_not_fill_the_memory(phaselo
                     raise ValueError
             except ValueError:
                 pass
-        assert 0 < len(outer._faults) < 50
+        assert 0 < len(outer._more().faults) < 50
 
 
 def test_an_exception_that_was_caught_is_not_taken_for_the_next_one(phaselog: PhaseLog) -> None:
@@ -644,7 +645,7 @@ def test_a_counter_may_be_named_n(phaselog: PhaseLog) -> None:
     with phase("A", counters={"n": None}) as handle:
         handle.advance(n=3)
     assert ends(phaselog)["A"].counters == {"n": 3}
-    assert handle._extra is None
+    assert not handle._more().warned
 
 
 @pytest.mark.parametrize("mapping", [5, [("a", 1, 2)], "text"])
@@ -962,3 +963,58 @@ def test_a_step_left_after_its_parent_has_ended_changes_nothing_of_it(phaselog: 
     step.__exit__(None, None, None)
     assert training.done == 0
     assert [event.type for event in phaselog.events] == ["start", "start", "end", "end"]
+
+
+class Both:
+    """Something that is iterated with and without ``async``."""
+
+    def __iter__(self) -> Iterator[int]:
+        return iter((1, 2))
+
+    async def __aiter__(self) -> AsyncIterator[int]:
+        for number in (1, 2, 3):
+            yield number
+
+
+def test_what_can_be_iterated_either_way_is_counted_either_way(phaselog: PhaseLog) -> None:
+    async def read() -> list[int]:
+        with phase("B") as handle:
+            items: Any = handle.track(Both())
+            return [number async for number in items]
+
+    with phase("A") as handle:
+        assert list(handle.track(Both())) == [1, 2]
+    assert asyncio.run(read()) == [1, 2, 3]
+    assert [event.done for event in phaselog.events if isinstance(event, PhaseEnded)] == [2, 3]
+
+
+def test_loops_inside_one_another_promise_no_total_and_warn_of_none(phaselog: PhaseLog) -> None:
+    with phase("A") as handle:
+        for _ in handle.track([1, 2]):
+            for _ in handle.track([1, 2, 3]):
+                assert handle.total is None
+    assert phaselog.events[-1].done == 8  # type: ignore[attr-defined]  # an end has it
+
+
+def test_a_list_that_is_emptied_after_its_loop_was_as_long_as_it_was() -> None:
+    tracker = Tracker()
+    with tracker.phase("A") as handle:
+        batches = [1, 2, 3]
+        for batch in handle.track(batches):
+            batches += [4] * (batch == 1)
+        assert handle.done == 4
+    with tracker.phase("B") as handle:
+        for _ in handle.track(batches):
+            pass
+        batches.clear()
+        assert handle.done == 4
+
+
+def test_the_item_at_which_a_loop_is_left_has_its_line_if_each_has_one(phaselog: PhaseLog) -> None:
+    for every in (1, 2, 3):
+        with phase("A", every=every) as handle:
+            for number in handle.track(range(10)):
+                if number == 3:
+                    break
+    shown = [event.done for event in phaselog.events if isinstance(event, PhaseProgressed)]
+    assert shown == [1, 2, 3, 4, 2, 4, 3]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import phasewatch
-from phasewatch import PhaseEnded, PhaseStarted, PhasewatchWarning, TrainingPlan, current, phase
+from phasewatch import Event, PhaseEnded, PhaseStarted, PhasewatchWarning, TrainingPlan, current, phase
 from phasewatch._config import default_tracker
 from phasewatch.sinks import JsonlSink
 from phasewatch.testing import FakeClock, MemorySink, PhaseLog
@@ -334,3 +334,28 @@ def test_in_a_forked_child_phases_hang_under_the_phase_that_was_current(phaselog
         assert os.read(reading, 1000) == repr((around.id, run.id, ("A", "CHILD"), ("A", "CHILD"))).encode()
     os.close(reading)
     os.close(writing)
+
+
+def test_ctrl_c_while_the_start_of_a_run_is_told_closes_its_sinks_and_leaves_nothing_open() -> None:
+    class Interrupted(MemorySink):
+        def emit(self, event: Event) -> None:
+            super().emit(event)
+            if event.type == "start":
+                raise KeyboardInterrupt
+
+    sink = Interrupted()
+    with pytest.raises(KeyboardInterrupt), phasewatch.run("r", sinks=[sink]):
+        pytest.fail("the block is not entered")
+    assert sink.closed
+    assert [event.type for event in sink.events] == ["start", "end"]
+    assert phasewatch.current() is None
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_run_that_nobody_hears_of_leaves_nothing_behind() -> None:
+    with phasewatch.run("r", sinks=[]):
+        pass
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert phasewatch.current() is None
+    with phasewatch.Tracker().phase("A") as handle:
+        assert handle.path == ("A",)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from phasewatch import PhasewatchWarning
-from phasewatch._spec import PLAIN, PhaseSpec, make_spec
+from phasewatch._spec import APART, PhaseSpec, make_spec
 
 # What is there when an option is left out.
 LEFT_OUT: dict[str, object] = {"total": None, "step": None, "start": 0, "every": None, "counters": {}, "details": {}}
@@ -133,7 +133,7 @@ def test_an_option_that_is_a_callable_depends_on_the_call(option: str) -> None:
     with no_warning():
         spec = PhaseSpec("A", **options)
     assert spec.depends_on_call
-    assert not PLAIN.depends_on_call
+    assert not APART.depends_on_call
     assert not spec.resolve("A", ask).depends_on_call
 
 
@@ -185,5 +185,5 @@ def test_options_that_are_not_those_of_a_phase_are_its_attributes() -> None:
 
 
 def test_a_phase_without_options_shares_one_spec() -> None:
-    assert make_spec("A", {}) is PLAIN
-    assert (PLAIN.total, PLAIN.unit, PLAIN.counters, PLAIN.start) == (None, "item", {}, 0)
+    assert make_spec("A", {}) is APART
+    assert (APART.total, APART.unit, APART.counters, APART.start) == (None, "item", {}, 0)

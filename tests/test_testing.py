@@ -108,3 +108,17 @@ assert len(log.events) == 2
 assert not hasattr(testing, "phaselog")
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_is_recorded_inside_an_open_phase_is_a_record_of_its_own() -> None:
+    with recorded() as outside, phase("AROUND") as around:
+        with recorded() as log:
+            assert current() is None
+            with phase("A"):
+                log.clock.advance(3)
+        assert current() is around
+    assert [(event.type, event.path, event.parent) for event in log.events] == [
+        ("start", ("A",), None),
+        ("end", ("A",), None),
+    ]
+    assert {event.name for event in outside.events} == {"AROUND"}

@@ -23,14 +23,12 @@ if TYPE_CHECKING:
 class DefaultTracker(Tracker):
     """The tracker of every phase that was given none: such a phase joins what is open around it."""
 
-    joins = True
-
     def __init__(self) -> None:
         super().__init__()
+        self.joins = True
         self.enabled = not flag("PHASEWATCH_DISABLE")
         if "PHASEWATCH_HEARTBEAT" in os.environ and not flag("PHASEWATCH_HEARTBEAT"):
             self.heartbeat = ()
-        self.open_runs: list[Phase] = []
         self._has_sinks = False
         self._named_log: JsonlSink | None = None  # that of the process that started this one
         self.listening = True  # until it is known that there is nobody

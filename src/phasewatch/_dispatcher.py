@@ -33,11 +33,11 @@ class Dispatcher:
     all have taken the event: so in the order of cause and effect, and while no sink is in the middle of its work.
     """
 
-    __slots__ = ("_reported", "sinks")
+    __slots__ = ("reported", "sinks")
 
     def __init__(self, sinks: Iterable[Sink] = ()) -> None:
         self.sinks = tuple(sinks)
-        self._reported: set[int] = set()
+        self.reported: set[int] = set()  # the ids of sinks whose failure was told
         if self.sinks:
             _prepare()
 
@@ -99,8 +99,8 @@ class Dispatcher:
                 del _causes[me]
 
     def _report(self, sink: Sink, trouble: str) -> None:
-        if id(sink) not in self._reported:
-            self._reported.add(id(sink))
+        if id(sink) not in self.reported:
+            self.reported.add(id(sink))
             failure(
                 f"the sink {type(sink).__name__} {trouble}; the program goes on, further failures of it are not reported"
             )
@@ -151,9 +151,7 @@ def _after_fork() -> None:
     inside = me in _taking
     _taking.clear()
     _causes.clear()
-    for waiting in _waiting.values():
-        waiting.clear()  # the parent's to tell
-    _waiting.clear()
+    _waiting.clear()  # the parent's to tell
     if inside:
         _taking[me] = None
         _causes[me] = ()

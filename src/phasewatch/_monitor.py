@@ -71,7 +71,7 @@ class Monitor:
 
     def stop(self) -> None:
         """End the thread, and wait a moment for it: the interpreter is about to end."""
-        if self._stop is not None and self._thread is not None:
+        if self._stop is not None and self._thread is not None and self._thread.is_alive():
             self._stop.set()
             self._thread.join(INTERVAL)
 
@@ -82,9 +82,8 @@ class Monitor:
         if self._stop is None:
             atexit.register(self.stop)
         self._stop = threading.Event()
-        thread = threading.Thread(target=self._work, args=(self._stop,), name="phasewatch", daemon=True)
-        thread.start()
-        self._thread = thread
+        self._thread = threading.Thread(target=self._work, args=(self._stop,), name="phasewatch", daemon=True)
+        self._thread.start()
 
     def _work(self, stop: threading.Event) -> None:
         idle = 0

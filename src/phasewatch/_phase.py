@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ._annotations import TYPE_CHECKING, overload
 from ._config import default_tracker
-from ._spec import make_spec
-from ._tracker import DISABLED, Phase, make_phase, new_phase
+from ._process import PENDING
+from ._spec import PLAIN, make_spec
+from ._tracker import DISABLED, Phase, make_phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -60,7 +61,14 @@ def phase(name: Any = None, /, **options: Any) -> Any:
         TypeError: what is decorated is a class, or no function.
     """
     if not options and type(name) is str and default_tracker.enabled:
-        return new_phase(default_tracker, name)  # the hot path
+        # The hot path: what Phase._prepare does, written out.
+        handle = Phase()
+        handle._home = default_tracker
+        handle.name = name
+        handle._spec = PLAIN
+        handle._live = PENDING
+        handle._parent = handle._tally = handle._extra = None
+        return handle
     if not default_tracker.enabled:
         return name if _is_function(name) else DISABLED
     if _is_function(name):

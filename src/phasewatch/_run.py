@@ -7,6 +7,7 @@ from ._config import checked_clock, checked_log, checked_sinks, default_tracker
 from ._report import shown
 from ._spec import PhaseSpec, as_text
 from ._tracker import DISABLED, Phase, Tracker
+from .eta import Forecast
 from .plan import TrainingPlan
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import TypeVar
 
+    from .eta import Running
     from .events import Sink
     from .sinks.jsonl import JsonlSink
 
@@ -26,13 +28,12 @@ class Run(Phase):
     __slots__ = ("_clock", "_log", "_plan", "_sinks", "_unwatch")
 
     role = "run"
-    _finds_its_place = True
 
     def __init__(
         self, name: str, spec: PhaseSpec, plan: TrainingPlan | None, sinks: tuple[Sink, ...] | None,
         log: JsonlSink | None, clock: Callable[[], float] | None,
     ) -> None:  # fmt: skip
-        super().__init__(default_tracker, name, spec)
+        self._prepare(default_tracker, name, spec)
         self._plan = plan
         self._sinks = sinks
         self._log = log
@@ -52,11 +53,13 @@ class Run(Phase):
         try:
             super().__enter__()
         finally:
-            if self._is_open():
-                self._more()  # with it, a run of which nobody hears is not left in the short way, past `_close`
-            else:
+            if not self._is_open():
                 self._forget()
         return self
+
+    def _time(self, around: Running | None) -> None:
+        phases = () if self._plan is None else self._plan.phases()
+        self._more().timing = Forecast(phases).begin(self.name, self._started)
 
     def _place(self, outer: Phase | None) -> tuple[Phase | None, Tracker]:
         # A run inside a run is a record of its own.
@@ -67,6 +70,8 @@ class Run(Phase):
             sinks = (*sinks, log)
         tracker = Tracker(sinks, default_tracker.clock if self._clock is None else self._clock)
         tracker.heartbeat, tracker.stalls = default_tracker.heartbeat, default_tracker.stalls
+        if self._sinks is None:  # what fails of the configured ones is reported once, inside the run or outside
+            tracker._dispatcher.reported = default_tracker._dispatcher.reported
         return None, tracker
 
     def _close(self, error: BaseException | None) -> None:

@@ -124,13 +124,15 @@ def as_text(value: object) -> str:
         return f"<{type(value).__name__}>"
 
 
-PLAIN = PhaseSpec()  # of a phase that was given a name and nothing else
+# Of phases that were given a name and nothing else: PLAIN of those of the default tracker, which most are, and which are
+# entered on a path of their own; APART of all others.
+PLAIN, APART = PhaseSpec(), PhaseSpec()
 
 
 def make_spec(name: str | None, options: Mapping[str, Any]) -> PhaseSpec:
     """Return the spec of a phase; options that are not those of a phase are its attributes."""
     if not options:
-        return PLAIN
+        return APART
     known = {key: value for key, value in options.items() if key in _OPTIONS}
     attributes = {key: value for key, value in options.items() if key not in _OPTIONS}
     for key in attributes.keys() - _attributes_seen:

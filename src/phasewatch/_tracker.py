@@ -19,10 +19,10 @@ from ._fault import Fault, path_of, told
 from ._monitor import Monitor
 from ._process import COMPLETED, ENDED, FAILED, INTERRUPTED, PENDING, State
 from ._report import failure, shown, warn
-from ._spec import PLAIN, PhaseSpec, as_text, count_or_warn, make_spec
+from ._spec import APART, PLAIN, PhaseSpec, as_text, count_or_warn, make_spec
 from ._tally import EACH, Tally, as_count
 from ._vigil import HEARTBEAT, Kinds, Vigil, limit
-from .eta import time_left
+from .eta import Forecast
 from .events import (
     MetricsLogged,
     PhaseAlive,
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from ._process import Process
     from ._tally import Metric
+    from .eta import Running
     from .events import Event, Role, Sink, Status
     from .plan import TrainingPlan
 
@@ -50,12 +51,12 @@ if TYPE_CHECKING:
     Self = TypeVar("Self", bound="Phase")
 
 _ONE = 1
-_new: Callable[[type[Phase]], Phase] = object.__new__
 _NUMBERS = "ints, floats and scalars of numpy or torch"
 _MOST_FAULTS = 16  # that a phase remembers of those inside it
 _STACK_FROM = 2  # the announcement of a stall from which on the stack is shown
 
 _current: ContextVar[Phase | None] = ContextVar("phasewatch_current", default=None)
+_get_current, _set_current = _current.get, _current.set  # looked up once, for the hot path
 _monitor = Monitor()
 
 
@@ -131,10 +132,10 @@ class Tracker:
             since 1970, else `time.time` does.
     """
 
-    enabled = True
-    joins = False  # whether its phases join what is open around them, of whatever tracker
-
     def __init__(self, sinks: Iterable[Sink] = (), clock: Callable[[], float] | None = None) -> None:
+        self.enabled = True
+        self.joins = False  # whether its phases join what is open around them, of whatever tracker
+        self.open_runs: list[Phase] = []
         self._use_sinks(sinks)
         self._use_clock(clock)
         self.heartbeat: Sequence[float] = HEARTBEAT
@@ -206,13 +207,12 @@ class Phase:
     how far it is. Nothing that it is told can raise: a mistake in a call is a `PhasewatchWarning`, once.
     """
 
+    # Few, since to make and to clear each costs a hundredth of a block.
     __slots__ = (
-        "_extra", "_faults", "_home", "_info", "_live", "_outer", "_parent", "_spec", "_started", "_stopped", "_tally",
-        "_thread", "_tracker", "_vigil", "name",
+        "_extra", "_home", "_live", "_outer", "_parent", "_spec", "_started", "_stopped", "_tally", "_tracker", "name",
     )  # fmt: skip
 
     role: ClassVar[Role] = "phase"
-    _finds_its_place: ClassVar[bool] = False  # rather than under whatever is current
 
     if TYPE_CHECKING:
         name: str
@@ -222,22 +222,21 @@ class Phase:
         _live: State  # the process in which it is open, or what it is otherwise
         _tally: Tally | None  # what it was told, and what it was promised
         _extra: Extra | None
-        _faults: tuple[Fault, ...]  # of phases inside this one
-        _info: PhaseInfo | None
-        _vigil: Vigil | None  # the monitor's, once it has looked
         _parent: Phase | None
         _outer: Phase | None  # what was current before
         _started: float
         _stopped: float
-        _thread: int  # that entered it, if anybody listens
 
-    def __init__(self, home: Tracker, name: str, spec: PhaseSpec = PLAIN) -> None:
+    # It has no __init__, since a class without one is made in two thirds of the time.
+
+    def _prepare(self: Self, home: Tracker, name: str, spec: PhaseSpec = PLAIN) -> Self:
+        """Be pending."""
         self._home = home
         self.name = name
         self._spec = spec
         self._live = PENDING
-        self._faults = ()
-        self._parent = self._tally = self._extra = self._info = self._vigil = None
+        self._parent = self._tally = self._extra = None
+        return self
 
     # What a person reads.
 
@@ -298,65 +297,85 @@ class Phase:
     # The block.
 
     def __enter__(self: Self) -> Self:
+        # The hot path: a plain phase that nobody hears of.
+        if self._spec is PLAIN and self._live is PENDING:
+            around = _get_current()
+            if around is not None and around._live is COMPLETED:  # it has just ended, and is current no more
+                around = around._outer
+            process = _process.process
+            if around is None:
+                tracker = None if self._home.open_runs else self._home
+            else:
+                # Whatever is said of the phase around it, a forecast may want to hear of this one.
+                tracker = around._tracker if around._live is process and around._extra is None else None
+            if tracker is not None and process is not None and not tracker.listening:
+                self._outer = self._parent = around
+                self._tracker = tracker
+                self._started = tracker.now()
+                self._live = process
+                _set_current(self)
+                return self
+        return self._enter()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # The hot path, likewise: what nobody hears of and has nothing to tell.
+        if (
+            error is None
+            and self._extra is None
+            and self._tally is None
+            and self._live is _process.process
+            and _get_current() is self
+        ):
+            self._stopped = self._tracker.now()
+            # It stays in _current, where everybody knows it for one that has ended; to set that costs a tenth of a block.
+            self._live = COMPLETED
+        else:
+            self._exit(error)
+
+    def _enter(self: Self) -> Self:
         if self._live is not PENDING and self._was_entered():
             return self
         try:
-            process = _process.process
-            if process is None:
-                process = _this_process()
-            outer = around = _current.get()
-            if around is not None and around._live is not process:
-                outer = _innermost()
-                around = outer if outer is not None and outer._live is process else None
-            if around is not None and self._home.joins and not self._finds_its_place:
-                self._parent = around
-                tracker = around._tracker
-            else:
-                self._parent, tracker = self._place(around)
-            self._outer = outer
+            process = _this_process()
+            around = current()
+            self._outer = _innermost()
+            self._parent, tracker = self._place(around)
             self._tracker = tracker
             self._live = process
             _current.set(self)
             self._started = tracker.now()
-            if self._spec is not PLAIN:
-                self._prepare()
+            self._time(None if self._parent is None or self._parent._extra is None else self._parent._extra.timing)
+            if self._spec is not PLAIN and self._spec is not APART:
+                self._take_options()
             if tracker.listening:
                 self._open(tracker)
         except Exception:
             failure(f"phase {self.name!r} could not be opened; the program goes on without it")
         except BaseException as error:  # Ctrl-C in a sink: Python will not call __exit__, so the stack is put right here
             if self._is_open():
-                self.__exit__(type(error), error, error.__traceback__)
+                self._close(error)
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._live is not _process.process or self._extra is not None:
-            if self._leave_otherwise():
-                return
-        elif _current.get() is not self:
-            self._leave_out_of_order()
-        elif error is None and self._tally is None and not self._tracker.listening:  # the hot path
-            self._stopped = self._tracker.now()
-            self._live = COMPLETED
-            _current.set(self._outer)
-            parent = self._parent
-            if parent is not None and parent._tally is not None:
-                self._report_to(parent, parent._tally)
+    def _exit(self, error: BaseException | None) -> None:
+        if not self._is_open() or (self._extra is not None and self._extra.depth):
+            self._leave_again()
             return
+        if _current.get() is not self:
+            self._leave_after_another()
         self._close(error)
 
     def _open(self, tracker: Tracker) -> None:
         """Tell that the phase began, and have it looked after."""
-        self._thread = get_ident()
+        self._more().thread = get_ident()
         _monitor.open[id(self)] = self
         if not _monitor.is_running and tracker.clock is None:
             _monitor.start()
         parent = self._parent
-        if parent is not None and parent._vigil is not None:
-            parent._vigil.child_at = self._started
+        if parent is not None:
+            parent._hear_of_child(self._started)
         tracker.emit(PhaseStarted(self._describe(), tracker.wall()))
 
     def _close(self, error: BaseException | None) -> None:
@@ -368,6 +387,9 @@ class Phase:
             if _current.get() is self:
                 _current.set(self._outer)
             self._conclude(error)
+            timing = None if self._extra is None else self._extra.timing
+            if timing is not None:
+                timing.forecast.end(timing, self._stopped, completed=self._live is COMPLETED)
             parent = self._parent
             if parent is not None and parent._tally is not None:
                 self._report_to(parent, parent._tally)
@@ -386,27 +408,26 @@ class Phase:
             self._more().depth += 1
             self._warn("open", "is entered while it is open; make a new one with phase(...) for each block")
             return True
-        Phase.__init__(self, self._home, self.name, self._spec)
+        self._prepare(self._home, self.name, self._spec)
         return False
 
-    def _leave_otherwise(self) -> bool:
-        """Take the leaving of a phase that is not open, or is no plain one; return whether it stays as it is."""
-        if not self._is_open():
-            if self._live is PENDING or self._is_closed():  # else it was opened before a fork: the parent's to close
-                self._warn("closed", f"is left, but it is {self.status}; leave it once, after entering it")
-            return True
+    def _leave_again(self) -> None:
+        """Take the leaving of a phase that was entered twice, or is not open."""
         extra = self._more()
-        if extra.depth:
+        if self._is_open():
             extra.depth -= 1
-            return True
-        if _current.get() is not self:
-            self._leave_out_of_order()
-        return False
+        elif self._live is PENDING or self._is_closed():  # else it was opened before a fork: the parent's to close
+            self._warn("closed", f"is left, but it is {self.status}; leave it once, after entering it")
 
-    def _leave_out_of_order(self) -> None:
-        """Warn that the phase is not the innermost one where it is left; those that are open stay so, and stay current."""
+    def _leave_after_another(self) -> None:
+        """Take the leaving of a phase after which another one was entered; warn if that is open still, and so stays current.
+
+        The same holds where the phase was entered in another thread or task.
+        """
         inner = current()
-        if inner is not self:  # else what was inside it has ended elsewhere
+        if inner is self:
+            _current.set(self)
+        else:
             trouble = "in another thread or task" if inner is None else f"while {inner.name!r} is the innermost"
             self._warn("order", f"is left {trouble}; leave phases where they were entered, in the reverse order")
 
@@ -417,7 +438,7 @@ class Phase:
             parent = None  # what the thread was attached to goes before the run opened last
         return parent, tracker
 
-    def _prepare(self) -> None:
+    def _take_options(self) -> None:
         """Make ready for what the options say, when the phase is entered."""
         spec = self._spec
         if spec.depends_on_call:  # a with-block: there is no call, so the options are asked without arguments
@@ -426,12 +447,13 @@ class Phase:
             self._begin_tally()
 
     def _describe(self) -> PhaseInfo:
-        if self._info is None:
+        extra = self._more()
+        if extra.info is None:
             spec = self._spec
             process = self._live if isinstance(self._live, _process.Process) else _this_process()
             around = self._around(process)
             own_id = process.new_id()
-            self._info = PhaseInfo(
+            extra.info = PhaseInfo(
                 self.name,
                 id=own_id,
                 parent=around.id if around is not None else None,
@@ -450,14 +472,14 @@ class Phase:
                 position=self._position(),
                 place=_process.place(),
             )
-        return self._info
+        return extra.info
 
     def _around(self, process: Process) -> PhaseInfo | None:
         """Return what the phase hangs under, which may be open in another process."""
         if self._parent is not None:
             return self._parent._describe()
         outer = self._outer
-        return outer._info if outer is not None and outer._live is ELSEWHERE else process.origin
+        return outer._describe() if outer is not None and outer._live is ELSEWHERE else process.origin
 
     def _position(self) -> Position | None:
         return None
@@ -481,12 +503,14 @@ class Phase:
         innermost, origin = False, None
         if not completed:
             assert error is not None
-            told_before = path_of(error, self._faults)
+            extra = self._more()
+            told_before = path_of(error, extra.faults)
             innermost, origin = told_before is None, told_before or self.path
             if parent is not None:
                 # Several children may fail before one of their exceptions comes by.
-                parent._faults = (*parent._faults[-_MOST_FAULTS:], Fault(error, origin))
-            self._faults = ()
+                around = parent._more()
+                around.faults = (*around.faults[-_MOST_FAULTS:], Fault(error, origin))
+            extra.faults = ()
         if tracker.listening:
             tracker.emit(
                 PhaseEnded(
@@ -506,11 +530,13 @@ class Phase:
                 )
             )
 
+    def _time(self, around: Running | None) -> None:
+        """Let the forecast, if there is one around the phase, know of it."""
+        if around is not None:
+            self._more().timing = around.forecast.begin(self.name, self._started, around)
+
     def _report_to(self, parent: Phase, tally: Tally) -> None:
         """Tell an ended phase's parent, on its tally, what the phase means for it."""
-        # Beside steps, another phase is no part of a unit: a validation. Without steps, it may well be the unit's work.
-        if tally.stepped:
-            tally.aside += max(0.0, self._stopped - self._started)
 
     def _more(self) -> Extra:
         if self._extra is None:
@@ -566,11 +592,11 @@ class Phase:
         """Be looked at no more; when this returns, nobody is looking."""
         _monitor.open.pop(id(self), None)
         parent = self._parent
-        if parent is not None and parent._vigil is not None:
-            parent._vigil.child_at = now
-        # The monitor sets _vigil before it asks whether the phase is open, and this one has ended before it asks for that:
-        # one of the two sees the other.
-        vigil = self._vigil
+        if parent is not None:
+            parent._hear_of_child(now)
+        # The monitor makes the vigil before it asks whether the phase is open, and this one has ended before it asks for
+        # that: one of the two sees the other.
+        vigil = self._more().vigil
         if vigil is not None:
             try:
                 with _monitor.lock:
@@ -581,14 +607,21 @@ class Phase:
         if completed:
             self._tracker.kinds.ended.append((self._describe().path, now - self._started))
 
+    def _hear_of_child(self, now: float) -> None:
+        """Take the beginning or the end of a phase inside this one for a sign of life."""
+        extra = self._extra
+        if extra is not None and extra.vigil is not None:
+            extra.vigil.child_at = now
+
     def _look(self, *, is_innermost: bool, by_hand: bool) -> None:
         """Be looked at: tell progress of loops that are not counted, and whether the phase is alive, or has stalled."""
         tracker, tally = self._tracker, self._tally
         if tracker.clock is not None and not by_hand:  # nothing waits for a thread where time is told by somebody else
             return
-        vigil = self._vigil
+        extra = self._more()
+        vigil = extra.vigil
         if vigil is None:
-            vigil = self._vigil = Vigil(self._started, self.done)
+            vigil = extra.vigil = Vigil(self._started, self.done)
         if not self._is_open():
             return
         now = tracker.now()
@@ -599,7 +632,7 @@ class Phase:
                 tally.look(done, now)
                 if not tally.stepped and done > tally.shown:
                     self._show(tally, now)
-        if self._extra is not None and self._extra.is_suspended:
+        if extra.is_suspended:
             vigil.rest(now)
         else:
             self._watch_over(vigil, now, is_innermost)
@@ -631,7 +664,7 @@ class Phase:
                         tracker.wall(),
                         quiet=quiet,
                         expected=bounds[1],
-                        stack=stack_of(self._thread) if with_stack else None,
+                        stack=stack_of(self._more().thread) if with_stack else None,
                         **self._measures(now),
                     )
                 )
@@ -682,7 +715,7 @@ class Phase:
     def _advance(self, n: object, weight: object, values: dict[str, object]) -> None:
         """Do what advance() has to do where it does not merely count."""
         if not self._is_open():
-            self._warn("advance", f"is told to advance, but it is {self.status}; call advance inside its block")
+            self._warn("advance", f"is told to advance, but it is {self._whereabouts()}; call advance inside its block")
             return
         try:
             tally = self._tally or self._begin_tally()
@@ -711,7 +744,19 @@ class Phase:
     def _begin_tally(self) -> Tally:
         spec = self._spec
         tally = self._tally = Tally(spec.start, spec.total, spec.counters, self._started, spec.every)
+        extra = self._more()
+        if extra.timing is None:  # the outermost of which something is to be told
+            extra.timing = Forecast().begin(self.name, self._started)
+        extra.timing.count(spec.total, spec.start).look = self._tell_units
         return tally
+
+    def _tell_units(self, now: float) -> None:
+        """Tell the forecast how many units are done, and since when."""
+        tally, timing = self._tally, self._more().timing
+        if tally is not None and timing is not None and timing.units is not None:
+            tally.note(tally.position(), now)
+            timing.units.total = tally.total
+            timing.units.note(tally.counted, tally.counted_at)
 
     def _count(self, tally: Tally, n: int, now: float, *, shown: bool = True) -> None:
         """Count units, and tell progress where it is due."""
@@ -738,21 +783,13 @@ class Phase:
 
     def _show_last(self, tally: Tally, now: float) -> None:
         """Tell the final count, if the last line was held back because it came too soon after another."""
-        if tally.every is None and not tally.stepped and tally.done != tally.shown:
+        due = tally.every is None or tally.done % tally.every == 0
+        if due and not tally.stepped and tally.done != tally.shown:
             self._show(tally, now)
 
     def _time_left(self, now: float, units_left: int | None = None) -> float | None:
-        tally = self._tally
-        if tally is None or tally.total is None:
-            return None
-        done = tally.position()
-        tally.note(done, now)
-        return time_left(
-            tally.total - done if units_left is None else units_left,
-            done - tally.start,
-            busy=tally.counted_at - self._started - tally.aside_counted,
-            waiting=max(0.0, now - tally.counted_at - (tally.aside - tally.aside_counted)),
-        )
+        timing = self._more().timing
+        return None if timing is None else timing.forecast.left(timing, now, units_left)
 
     @overload
     def track(self, iterable: Iterable[Item]) -> Iterator[Item]: ...
@@ -766,13 +803,16 @@ class Phase:
         Works for asynchronous iterables, with ``async for``.
         """
         if not self._is_open():
-            self._warn("track", f"is told to track, but it is {self.status}; iterate inside its block")
+            self._warn("track", f"is told to track, but it is {self._whereabouts()}; iterate inside its block")
             return iter(iterable) if hasattr(iterable, "__iter__") else iterable
         tally = self._tally or self._begin_tally()
         if tally.total is None or tally.total_is_inferred:
             tally.infer_total(iterable)
-        if hasattr(iterable, "__aiter__") and not hasattr(iterable, "__iter__"):
-            return self._track_async(iterable, tally)
+        if hasattr(iterable, "__aiter__"):
+            return EitherWay(self, iterable, tally) if hasattr(iterable, "__iter__") else self._track_async(iterable, tally)
+        return self._track_sync(iterable, tally)
+
+    def _track_sync(self, iterable: Iterable[Item], tally: Tally) -> Iterator[Item]:
         tracker = self._tracker
         if tracker.listening and (tracker.clock is not None or tally.every is not None):
             return self._track_each(iterable, tally)
@@ -814,7 +854,7 @@ class Phase:
         The event comes at once; the line of metrics is written when the phase ends, with the last value of each.
         """
         if not self._is_open():
-            self._warn("log", f"is given metrics, but it is {self.status}; call log inside its block")
+            self._warn("log", f"is given metrics, but it is {self._whereabouts()}; call log inside its block")
             return
         try:
             try:
@@ -866,9 +906,13 @@ class Phase:
         return open_for
 
     def _again(self, name: str, spec: PhaseSpec) -> Phase:
-        return Phase(self._home, name, spec)
+        return new_phase(self._home, name, spec)
 
     # Mistakes in calls.
+
+    def _whereabouts(self) -> str:
+        """Return what a phase that is not open here is instead."""
+        return "open in the process from which this one was forked" if self.status == "running" else self.status
 
     def _refuse(self, names: list[str]) -> None:
         for name in names:
@@ -878,45 +922,46 @@ class Phase:
 
     def _warn(self, about: str, message: str) -> None:
         """Warn once for each phase and mistake."""
-        warned = self._more().warned
-        if about not in warned:
-            warned.add(about)
+        extra = self._more()
+        if about not in extra.warned:
+            extra.warned = extra.warned | {about}
             warn(f"phase {self.name!r} {message}")
 
 
-def stack_of(thread: int) -> str | None:
+def stack_of(thread: int | None) -> str | None:
     """Return where a thread is, as a traceback shows it; None if it has ended."""
     import sys
     import traceback  # here: few phases stall
 
-    frame = sys._current_frames().get(thread)
+    frame = None if thread is None else sys._current_frames().get(thread)
     return None if frame is None else "".join(traceback.format_stack(frame)).rstrip()
 
 
 def new_phase(home: Tracker, name: str, spec: PhaseSpec = PLAIN) -> Phase:
-    """Return ``Phase(home, name, spec)``, in two thirds of the time."""
-    phase = _new(Phase)
+    """Return a phase, pending."""
+    phase = Phase()  # what _prepare does, written out: a decorated function does it for each call
     phase._home = home
     phase.name = name
     phase._spec = spec
     phase._live = PENDING
-    phase._faults = ()
-    phase._parent = phase._tally = phase._extra = phase._info = phase._vigil = None
+    phase._parent = phase._tally = phase._extra = None
     return phase
 
 
 class Extra:
-    """What few phases need: that were entered twice, used wrongly, or are those of generators."""
+    """What a phase has beyond its place and its time; most of it few phases need, and so stands with the class."""
 
-    __slots__ = ("active", "depth", "inner", "is_suspended", "resumed_at", "warned")
-
-    def __init__(self) -> None:
-        self.depth = 0  # of entries while it was open already
-        self.warned: set[str] = set()
-        self.inner: Phase | None = None  # what was current in the generator's body when it yielded
-        self.resumed_at: float | None = None  # clock seconds at which the body went on; None if there is no body
-        self.active = 0.0  # seconds inside the body before that
-        self.is_suspended = False
+    info: PhaseInfo | None = None  # once somebody has asked
+    timing: Running | None = None  # what the forecast knows of it, where somebody may ask for one
+    thread: int | None = None  # that entered it, if anybody listens
+    vigil: Vigil | None = None  # the monitor's, once it has looked
+    faults: tuple[Fault, ...] = ()  # of phases inside this one
+    warned: frozenset[str] = frozenset()  # what was warned of
+    depth = 0  # of entries while it was open already
+    inner: Phase | None = None  # what was current in the generator's body when it yielded
+    resumed_at: float | None = None  # clock seconds at which the body went on; None if there is no body
+    active = 0.0  # seconds inside the body before that
+    is_suspended = False
 
     def suspend(self, now: float) -> None:
         """Take it that the body has yielded."""
@@ -942,10 +987,9 @@ class _Step(Phase):
     __slots__ = ("_epoch", "_given_number", "_of")
 
     role = "step"
-    _finds_its_place = True
 
     def __init__(self, of: Phase, name: str, spec: PhaseSpec, number: int | None, epoch: int | None) -> None:
-        super().__init__(of._home, name, spec)
+        self._prepare(of._home, name, spec)
         self._of = of
         self._given_number = number
         self._epoch = epoch
@@ -954,13 +998,15 @@ class _Step(Phase):
         of = self._of
         if of._is_open():
             tally = of._tally or of._begin_tally()
-            if not tally.stepped:
-                tally.stepped = True
-                if of.done == tally.start:  # what came before the first step is no part of one
-                    tally.aside = tally.aside_counted = max(0.0, of._tracker.now() - of._started)
+            tally.stepped = True
             return of, of._tracker
-        self._warn("step", f"is a step of {of.name!r}, which is {of.status}; take steps inside its block")
+        self._warn("step", f"is a step of {of.name!r}, which is {of._whereabouts()}; take steps inside its block")
         return super()._place(outer)
+
+    def _time(self, around: Running | None) -> None:
+        if around is not None:
+            timing = around.forecast.begin(self.name, self._started, around, is_unit=self._parent is self._of)
+            self._more().timing = timing
 
     def _position(self) -> Position:
         of = self._of
@@ -988,6 +1034,21 @@ class _Step(Phase):
 
     def _again(self, name: str, spec: PhaseSpec) -> Phase:
         return _Step(self._of, name, spec, self._given_number, self._epoch)
+
+
+class EitherWay:
+    """What `track` returns for something that can be iterated with ``for`` and with ``async for``."""
+
+    def __init__(self, phase: Phase, iterable: Any, tally: Tally) -> None:
+        self._of = phase, iterable, tally
+
+    def __iter__(self) -> Iterator[Any]:
+        phase, iterable, tally = self._of
+        return phase._track_sync(iterable, tally)
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        phase, iterable, tally = self._of
+        return phase._track_async(iterable, tally)
 
 
 class _Disabled(Phase):
@@ -1026,7 +1087,7 @@ class _Disabled(Phase):
         return fn
 
 
-DISABLED: Phase = _Disabled(Tracker(), "")
+DISABLED: Phase = _Disabled()._prepare(Tracker(), "")
 
 
 class Elsewhere(Phase):
@@ -1035,8 +1096,8 @@ class Elsewhere(Phase):
     __slots__ = ("_before",)
 
     def __init__(self, info: PhaseInfo) -> None:
-        super().__init__(DISABLED._home, info.name)
-        self._info = info
+        self._prepare(DISABLED._home, info.name)
+        self._more().info = info
         self._live = ELSEWHERE
         self._parent = None
         self._outer = _current.get()
@@ -1044,15 +1105,14 @@ class Elsewhere(Phase):
     def be_current(self) -> None:
         """Have what is opened from now on hang under it: in this thread or task, and where nothing is around it."""
         process = _this_process()
-        self._before, process.lasting = process.lasting, self._info
+        self._before, process.lasting = process.lasting, self._describe()
         _current.set(self)
 
     def begin_block(self) -> None:
         """Take it that this holds for a block."""
         process = _this_process()
-        assert self._info is not None
         self._stop_lasting(process)
-        process.attached = [*process.attached, self._info]
+        process.attached = [*process.attached, self._describe()]
 
     def leave(self) -> None:
         """Have nothing more hang under it."""
@@ -1061,10 +1121,10 @@ class Elsewhere(Phase):
         if _current.get() is self:
             _current.set(self._outer)
         self._stop_lasting(process)
-        process.attached = [info for info in process.attached if info is not self._info]
+        process.attached = [info for info in process.attached if info is not self._describe()]
 
     def _stop_lasting(self, process: Process) -> None:
-        if process.lasting is self._info:
+        if process.lasting is self._describe():
             process.lasting = self._before
 
 
@@ -1075,8 +1135,8 @@ def make_phase(home: Tracker, name: object, spec: PhaseSpec = PLAIN) -> Phase:
         warn(f"a phase's name must be a text, not {shown(name)}; it is taken as {text!r}")
         name = text
     if name is None:
-        return _Unnamed(home, "PHASE", spec)
-    return Phase(home, name, spec)
+        return _Unnamed()._prepare(home, "PHASE", spec)
+    return new_phase(home, name, spec)
 
 
 class _Unnamed(Phase):
@@ -1085,7 +1145,7 @@ class _Unnamed(Phase):
     __slots__ = ()
 
     def _opener(self, fn: Callable[..., Any]) -> _wrap.Opener:
-        return Phase(self._home, _wrap.name_of(fn), self._spec)._opener(fn)
+        return new_phase(self._home, _wrap.name_of(fn), self._spec)._opener(fn)
 
     def __enter__(self: Self) -> Self:
         self._warn("name", 'has no name; give one: phase("DOWNLOAD")')

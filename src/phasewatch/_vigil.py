@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import deque
 
 from ._annotations import TYPE_CHECKING
-from .stalls import Spread, limit_of_expected
+from .stalls import SLACK, Spread, stalled_after
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 HEARTBEAT = (10.0, 30.0, 60.0)  # seconds of silence until the first word, until the second, and from then on between two
-_SLACK = 60.0  # seconds that anything may be quiet
 _MOST_KINDS = 500  # a program that names each phase anew must not fill the memory
 _MOST_WAITING = 10_000
 
@@ -124,17 +123,18 @@ def limit(
         expect: seconds that it was said to take.
         stall_after: seconds after which it was said to have stalled.
     """
+    usual = expect if expect is not None else kind.durations.usual
     if stall_after is not None:
-        return stall_after, expect if expect is not None else kind.durations.usual
+        return stall_after, usual
     if expect is None and counts:
         of_units = kind.gaps.threshold()
         if of_units is not None:
             return of_units, kind.gaps.usual
-    whole = limit_of_expected(expect) if expect is not None else kind.durations.threshold()
+    whole = stalled_after(kind.durations, expect=expect)
     if whole is None:
         return None
     # Its limit is of the whole time; as long as it moves, it has not stalled.
-    return max(_SLACK, whole - (elapsed - quiet)), expect if expect is not None else kind.durations.usual
+    return max(SLACK, whole - (elapsed - quiet)), usual
 
 
 def _beat(n: int, schedule: Sequence[float]) -> float:

@@ -209,11 +209,19 @@ def with_a_reader_that_goes(command: list[str], environment: dict[str, str]) -> 
     return process  # `communicate` closes its input, for which it waits
 
 
+COLOURED = "os.environ['FORCE_COLOR'] = '1'\n"
+GIVEN = """
+from rich.console import Console
+from phasewatch.sinks import ConsoleSink
+phasewatch.configure(sinks=[ConsoleSink(Console(force_terminal=True))])
+"""
+
+
 @pytest.mark.parametrize(
     "sigpipe", ["", "signal.signal(signal.SIGPIPE, signal.SIG_DFL)\n"], ids=["ignored", "of the system"]
 )
 @pytest.mark.parametrize("work", [WORK, WORK.replace("say(", "print("), QUIET], ids=["says", "says late", "quiet"])
-@pytest.mark.parametrize("setup", ["", "os.environ['FORCE_COLOR'] = '1'\n"], ids=["plain", "coloured"])
+@pytest.mark.parametrize("setup", ["", COLOURED, GIVEN], ids=["plain", "coloured", "given"])
 def test_a_reader_that_goes_away_changes_nothing(work: str, sigpipe: str, setup: str) -> None:
     program = f"say('first')\nsys.stdin.read()\n{sigpipe}{work}{ENDS['exits']}"
     watched = same(program, setup, start=with_a_reader_that_goes)

@@ -70,6 +70,7 @@ def ended(program: str, setup: str = "", *, watched: bool, start: Start = captur
             "PATH": os.environ.get("PATH", ""),
             "PYTHONPATH": str(Path(phasewatch.__file__).parent.parent),
             "PYTHONIOENCODING": "utf-8",
+            "PYTHON_COLORS": "0",  # in tracebacks of the interpreter, which FORCE_COLOR would colour
             "PYTHONWARNINGS": "ignore::DeprecationWarning",
             "RESULT": str(path),
             "FOLDER": folder,

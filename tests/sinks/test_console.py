@@ -326,6 +326,32 @@ sys.stderr.write("the work is done")
     assert errors.count(b"Traceback") == 1
 
 
+def test_a_pipe_that_breaks_while_rich_looks_at_it_is_an_error_as_any_other(
+    a_run: PhaseLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Breaking(io.StringIO):
+        flushed = False
+
+        def flush(self) -> None:
+            if self.flushed:
+                raise BrokenPipeError
+            self.flushed = True
+
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with redirect_stdout(Breaking()), pytest.raises(BrokenPipeError):
+        ConsoleSink().emit(a_run.events[1])
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_console_that_records_keeps_what_it_is_given(a_run: PhaseLog, recorded: bool) -> None:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=80, record=recorded, _environ={"TERM": "xterm"})
+    written(a_run, console)
+    if recorded:
+        assert console.export_text() == without_colour(out.getvalue())
+    assert without_colour(out.getvalue()).count("TRAINING START") == 1
+
+
 def test_a_redirected_standard_output_is_looked_up_at_each_write(phaselog: PhaseLog) -> None:
     sink = ConsoleSink()
     with phase("A"):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -100,13 +102,14 @@ def test_the_work_does_not_wait_for_a_sink_that_hangs(gated: Gated) -> None:
 
 
 def test_without_an_event_there_is_no_thread() -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     queued = QueuedSink(MemorySink())
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
     queued.emit(MAKERS["start"](1))
-    assert {thread.daemon for thread in threading.enumerate() if thread.name == "phasewatch queue"} == {True}
+    (thread,) = set(threading.enumerate()) - before
+    assert (thread.name, thread.daemon) == ("phasewatch queue", True)
     queued.close()
-    assert threading.active_count() == before
+    assert not thread.is_alive()
 
 
 def test_a_sink_that_was_never_given_an_event_is_closed() -> None:
@@ -126,6 +129,43 @@ def test_a_sink_is_closed_once_and_goes_on_if_more_comes(mocker: Any, caplog: py
         assert [event.id for event in sink.events] == [str(n + 1) for n in range(number)]
         assert close.call_count == number
     assert (queued.dropped, caplog.records) == (0, [])
+
+
+def test_events_come_through_as_they_come_and_not_only_at_the_end() -> None:
+    class Telling(MemorySink):
+        def emit(self, event: Event) -> None:
+            told.set()
+
+    told = threading.Event()
+    queued = QueuedSink(Telling())
+    for number in range(50):  # most of them find the thread asleep
+        told.clear()
+        queued.emit(MAKERS["start"](number))
+        assert told.wait(10)
+    queued.close()
+
+
+def test_a_thread_that_gets_the_number_of_one_that_has_ended_is_heard() -> None:
+    sink = MemorySink()
+    queued = QueuedSink(sink)
+    for number in range(5):
+        queued.emit(MAKERS["start"](number))
+        queued.close()
+        thread = threading.Thread(target=queued.emit, args=(MAKERS["end"](number),))
+        thread.start()
+        thread.join()
+        queued.close()
+    assert len(sink.events) == 10
+
+
+def test_a_queue_that_is_closed_and_let_go_of_is_gone() -> None:
+    queued = QueuedSink(MemorySink())
+    queued.emit(MAKERS["start"](1))
+    queued.close()
+    reference = weakref.ref(queued)
+    del queued
+    gc.collect()
+    assert reference() is None
 
 
 def test_events_of_many_threads_all_come_through() -> None:
@@ -269,7 +309,7 @@ def test_closing_a_sink_that_hangs_in_its_close_ends(gated: Gated, caplog: pytes
     assert "0 events with it" in caplog.text
 
 
-def test_what_a_sink_causes_by_taking_an_event_is_not_told_to_it() -> None:
+def test_what_a_sink_causes_by_taking_an_event_is_not_told_to_it(caplog: pytest.LogCaptureFixture) -> None:
     class Recursive(MemorySink):
         def emit(self, event: Event) -> None:
             super().emit(event)
@@ -284,6 +324,7 @@ def test_what_a_sink_causes_by_taking_an_event_is_not_told_to_it() -> None:
     queued.close()
     assert [event.name for event in sink.events] == ["A", "A"]
     assert sorted(event.name for event in other.events) == ["A"] * 2 + ["CAUSED"] * 4
+    assert caplog.records == []
 
 
 def test_a_signal_in_the_middle_of_queueing_may_queue_too() -> None:
@@ -364,11 +405,13 @@ def test_an_event_after_the_end_is_dropped_without_a_word() -> None:
 import atexit
 def late():
     with phase("LATE"): pass
+    print(queued.dropped)
 atexit.register(late)  # which is called after what was registered later
-phasewatch.configure(sinks=[QueuedSink(Printing())])
+queued = QueuedSink(Printing())
+phasewatch.configure(sinks=[queued])
 with phase("A"): pass
 """)
-    assert (code, out, err) == (0, ["start A", "end A", "closed"], "")
+    assert (code, out, err) == (0, ["start A", "end A", "closed", "2"], "")
 
 
 def test_the_child_of_a_fork_writes_its_own_events_alone_with_no_lock_held() -> None:

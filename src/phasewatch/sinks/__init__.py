@@ -7,11 +7,19 @@ from .._annotations import TYPE_CHECKING
 if TYPE_CHECKING:
     from .console import ConsoleSink
     from .jsonl import JsonlSink
+    from .otel import OtelSink
     from .queued import QueuedSink
+    from .stdlib import LoggingSink
 
-__all__ = ["ConsoleSink", "JsonlSink", "QueuedSink"]
+__all__ = ["ConsoleSink", "JsonlSink", "LoggingSink", "OtelSink", "QueuedSink"]
 
-_HOMES = {"ConsoleSink": "console", "JsonlSink": "jsonl", "QueuedSink": "queued"}
+_HOMES = {
+    "ConsoleSink": "console",
+    "JsonlSink": "jsonl",
+    "LoggingSink": "stdlib",
+    "OtelSink": "otel",
+    "QueuedSink": "queued",
+}
 
 
 def __getattr__(name: str) -> object:

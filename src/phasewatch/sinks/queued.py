@@ -32,7 +32,8 @@ class QueuedSink:
 
     A daemon thread, started by the first event, hands the events on. Where the queue is full, the oldest progress (lines
     of progress, signs of life, metrics) is dropped first, then the oldest starts, then the oldest ends; an event for which
-    only a worthier one would have to go is dropped itself. That is reported when it begins, and counted.
+    only a worthier one would have to go is dropped itself. That is reported when it first begins, and
+    counted.
 
     `close` waits until the sink has taken what is queued and is closed itself, but no longer than ``drain``; what is left
     then is dropped, said, and the sink left alone. So it is when the interpreter ends, if nobody has closed it before.
@@ -173,7 +174,7 @@ class QueuedSink:
             from multiprocessing.util import Finalize  # here: such a process ends without what atexit knows
 
             Finalize(None, self._close_at_exit, exitpriority=0)
-        self._closing = self._closed = self._is_full_reported = False
+        self._closing = self._closed = False
         thread = threading.Thread(target=self._work, name="phasewatch queue", daemon=True)
         thread.start()
         self._thread = thread
@@ -204,8 +205,6 @@ class QueuedSink:
         while True:
             with self._lock:
                 self._in_work = 0
-                if self._over:
-                    return None
                 waiting = [queue for queue in self._queues if queue]
                 if waiting:
                     self._in_work = 1
