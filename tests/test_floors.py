@@ -26,7 +26,11 @@ FLOORS = [
     {"testing"},
     {"__init__"},
 ]
-ROOMS = {"metalog": [{"catalog", "plain"}, {"banners"}, {"__init__"}], "sinks": [{"console", "jsonl"}, {"__init__"}]}
+ROOMS = {
+    "metalog": [{"catalog", "plain"}, {"banners"}, {"__init__"}],
+    "plan": [{"shell", "values"}, {"schedule"}, {"configuration"}, {"training"}, {"__init__"}],
+    "sinks": [{"console", "jsonl"}, {"__init__"}],
+}
 
 
 def floor_of(module: str, floors: list[set[str]]) -> int:

@@ -259,7 +259,7 @@ def test_a_broken_sink_of_a_run_does_not_reach_the_work(caplog: pytest.LogCaptur
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"plan": 5}, "run: plan=5 must be a TrainingPlan"),
+        ({"plan": 5}, "run: plan=5 must be a TrainingPlan or a Plan"),
         ({"sinks": 5}, r"run: sinks=5 must be a list of sinks; \[\] is nobody"),
         ({"sinks": [5]}, "run: 5 is no sink; a sink has the methods"),
         ({"clock": 5}, "run: clock=5 must be callable and return seconds"),

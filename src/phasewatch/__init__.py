@@ -36,7 +36,7 @@ from .events import (
     Sink,
 )
 from .metalog.catalog import register
-from .plan import TrainingPlan
+from .plan import Plan, PlanWarning, TrainingPlan
 
 __all__ = [
     "Event",
@@ -51,6 +51,8 @@ __all__ = [
     "PhaseStarted",
     "PhasewatchWarning",
     "Place",
+    "Plan",
+    "PlanWarning",
     "Position",
     "Sink",
     "Tracker",

@@ -186,7 +186,7 @@ def test_numbers_of_any_kind_are_taken() -> None:
         ({"total_steps": 2.5}, "total_steps=2.5 must be a whole number"),
         ({"total_steps": float("nan")}, "total_steps=nan must be a whole number"),
         ({"total_steps": "many"}, "total_steps='many' must be a whole number"),
-        ({"total_steps": [35]}, r"total_steps=\[35\] must be a whole number"),
+        ({"total_steps": [35]}, "total_steps=a list must be a whole number"),
         ({"total_steps": 1, "epochs": -1}, "epochs=-1 must be at least 0"),
         ({"total_steps": 1, "steps_per_epoch": -1}, "steps_per_epoch=-1 must be at least 0"),
         ({"total_steps": 1, "start_step": -1}, "start_step=-1 must be at least 0"),
@@ -207,7 +207,7 @@ TRAINER: dict[str, Any] = {
     "total_training_steps": 35, "total_epochs": 3, "val_before_train": False, "val_only": True, "val_after_train": False,
     "test_freq": 50, "save_freq": 100,
 }  # fmt: skip
-OTHERS: dict[str, Any] = {"data": {"train_batch_size": 256}, "algorithm": "grpo", "trainer": {"logger": ["console"]}}
+OTHERS: dict[str, Any] = {"data": {"max_prompt_length": 256}, "algorithm": "grpo", "trainer": {"logger": ["console"]}}
 configured = st.fixed_dictionaries(
     {"total_training_steps": st.integers(min_value=0, max_value=99)},
     optional={
@@ -244,10 +244,10 @@ def as_text(value: object) -> str:
 
 SOURCES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "nested": lambda trainer: {**OTHERS, "trainer": {**OTHERS["trainer"], **trainer}},
-    "dotted": lambda trainer: {"data.train_batch_size": 256, **{f"trainer.{key}": value for key, value in trainer.items()}},
+    "dotted": lambda trainer: {"data.max_prompt_length": 256, **{f"trainer.{key}": value for key, value in trainer.items()}},
     "nested, of text": lambda trainer: {"trainer": {key: as_text(value) for key, value in trainer.items()}},
     "omegaconf": lambda trainer: Node({"trainer": trainer}),
-    "overrides": lambda trainer: ["data.train_batch_size=256", *(f"trainer.{k}={as_text(v)}" for k, v in trainer.items())],
+    "overrides": lambda trainer: ["data.max_prompt_length=256", *(f"trainer.{k}={as_text(v)}" for k, v in trainer.items())],
     "overrides with a plus": lambda trainer: (f"+trainer.{key}={value}" for key, value in trainer.items()),
 }
 
@@ -316,10 +316,17 @@ def test_a_number_that_is_none_is_refused_by_its_key(key: str, value: object) ->
         TrainingPlan.from_config({"trainer": {**TRAINER, key: value}})
 
 
-@pytest.mark.parametrize("source", ["trainer.total_training_steps=35", b"x", 35, None], ids=repr)
-def test_what_is_neither_a_mapping_nor_a_list_is_refused(source: Any) -> None:
-    with pytest.raises(TypeError, match=r"is neither a mapping nor a list of 'trainer\.x=y' overrides"):
+@pytest.mark.parametrize("source", [b"x", 35, None], ids=repr)
+def test_what_is_neither_a_mapping_nor_a_list_nor_a_path_is_refused(source: Any) -> None:
+    with pytest.raises(TypeError, match=r"is no list of 'trainer\.x=y' overrides, nor a mapping, nor the path of a \.sh, "):
         TrainingPlan.from_config(source)
+    with pytest.raises(TypeError, match=r"overrides .* is no list of 'trainer\.x=y' overrides$"):
+        TrainingPlan.from_config((), overrides=source)
+
+
+def test_an_override_that_is_not_in_a_list_is_told_where_to_go() -> None:
+    with pytest.raises(TypeError, match=r"is no file; put overrides into a list: \['trainer\.total_training_steps=35'\]"):
+        TrainingPlan.from_config("trainer.total_training_steps=35")
 
 
 def test_a_trainer_that_is_no_mapping_has_nothing_to_say() -> None:
@@ -349,5 +356,5 @@ def test_truth_values_may_be_text_and_nothing_else() -> None:
 
 
 def test_a_plan_shows_what_it_is() -> None:
-    assert repr(TrainingPlan(3, epochs=1)).startswith("TrainingPlan(epochs=1, ")
-    assert "total_steps=3" in repr(TrainingPlan(3, epochs=1))
+    plan = TrainingPlan(3, epochs=1, val_samples=7)
+    assert vars(eval(repr(plan))) == vars(plan)
