@@ -23,13 +23,14 @@ options = st.fixed_dictionaries(
         "save_freq": st.integers(min_value=-2, max_value=12),
         "val_after_train": st.booleans(),
         "at_last_step": st.booleans(),
+        "saves_last": st.none() | st.booleans(),
     }
 )
 
 
 def run_trainer(
     *, total_steps: int, start_step: int, val_before_train: bool, val_only: bool, test_freq: int, save_freq: int,
-    val_after_train: bool, at_last_step: bool,
+    val_after_train: bool, at_last_step: bool, saves_last: bool | None,
 ) -> list[tuple[str, int | None]]:  # fmt: skip
     """Train, as trainers do, and write down what happens."""
     log: list[tuple[str, int | None]] = []
@@ -37,20 +38,20 @@ def run_trainer(
         log.append(("PRE-TRAINING VALIDATION", None))
         if val_only:
             return log
-    step = start_step
+    step, saves_last = start_step, at_last_step if saves_last is None else saves_last
     while step < total_steps:
         step += 1
         log.append(("TRAINING STEP", step))
         is_last = step == total_steps
         if at_last_step:  # verl's loop: it saves, then it validates
-            if save_freq > 0 and (is_last or step % save_freq == 0):
+            if save_freq > 0 and ((is_last and saves_last) or step % save_freq == 0):
                 log.append(("CHECKPOINT SAVING", step))
             if test_freq > 0 and (is_last or step % test_freq == 0) and not (is_last and val_after_train):
                 log.append(("PERIODIC VALIDATION", step))
         else:
             if test_freq > 0 and step % test_freq == 0 and not (is_last and val_after_train):
                 log.append(("PERIODIC VALIDATION", step))
-            if save_freq > 0 and step % save_freq == 0:
+            if save_freq > 0 and ((is_last and saves_last) or step % save_freq == 0):
                 log.append(("CHECKPOINT SAVING", step))
     # With verl's custom it is the last step's validation that stands here, so without a frequency there is none.
     if val_after_train and (not at_last_step or (test_freq > 0 and start_step < total_steps)):
@@ -66,11 +67,24 @@ def test_the_phases_are_those_that_a_training_loop_goes_through(given_options: d
 @given(options)
 def test_the_counts_are_those_of_the_phases(given_options: dict[str, Any]) -> None:
     plan = TrainingPlan(**given_options)
-    assert plan.counts() == Counter(name for name, _ in run_trainer(**given_options))
+    counted = Counter(name for name, _ in run_trainer(**given_options))
+    assert plan.counts() == counted
+    assert list(plan.counts()) == list(counted), "in the order in which they come first"
     steps = [step for name, step in plan.phases() if name == "TRAINING STEP"]
     if not (plan.val_only and plan.val_before_train):
         # All steps, not all but one: the fault of the scheme before.
         assert len(steps) == max(0, given_options["total_steps"] - given_options["start_step"])
+
+
+@given(options)
+def test_a_stretch_holds_all_that_follow_one_another(given_options: dict[str, Any]) -> None:
+    grouped = [
+        (name, len(steps), steps[0], steps[-1])
+        for name, group in itertools.groupby(run_trainer(**given_options), key=lambda phase: phase[0])
+        for steps in [[step for _, step in group]]
+    ]
+    found = [(s.name, s.count, s.first, s.last) for s in TrainingPlan(**given_options).stretches()]
+    assert found == grouped
 
 
 @given(options)
@@ -199,6 +213,26 @@ def test_numbers_of_any_kind_are_taken() -> None:
 def test_what_cannot_be_planned_is_refused_by_name(given_options: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=f"^TrainingPlan: {complaint}$"):
         TrainingPlan(**given_options)
+
+
+@pytest.mark.parametrize(("drop_last", "batches"), [(False, 29), (True, 28)])
+def test_samples_and_batch_sizes_give_the_batches(drop_last: bool, batches: int) -> None:
+    plan = TrainingPlan(epochs=2, train_samples=7405, train_batch_size=256, drop_last=drop_last)
+    assert (plan.steps_per_epoch, plan.total_steps) == (batches, 2 * batches)
+    plan = TrainingPlan(1, val_samples=7405, val_batch_size=256, drop_last=drop_last)
+    assert plan.val_batches == batches
+    plan = TrainingPlan(1, val_samples=7405, val_batch_size=256, drop_last=not drop_last, val_drop_last=drop_last)
+    assert plan.val_batches == batches
+    given = TrainingPlan(
+        1, steps_per_epoch=5, val_batches=6, train_samples=9, train_batch_size=1, val_samples=9, val_batch_size=1
+    )
+    assert (given.steps_per_epoch, given.val_batches) == (5, 6), "what is given goes before what follows"
+
+
+@pytest.mark.parametrize("option", ["train_batch_size", "val_batch_size"])
+def test_a_batch_holds_something(option: str) -> None:
+    with pytest.raises(ValueError, match=f"^TrainingPlan: {option}=0 must be at least 1$"):
+        TrainingPlan(1, **{option: 0})  # type: ignore[arg-type]  # of several options, each of which is a number
 
 
 # From a trainer's configuration.

@@ -115,8 +115,11 @@ class _Reader:
             self.at, self.plain = end + 1, False
         elif char == '"':
             self.plain = False
+            start, begins = self.at, self.fields is None
             self.add("")
             self.read_quoted()
+            if begins and self.fields == [""] and "@" in self.text[start : self.at]:
+                self.fields = None  # "$@" of no arguments is no word
         elif char in "$`":
             self.plain = False
             self.expand(char, is_quoted=False)
