@@ -15,21 +15,32 @@ ROOT = Path(phasewatch.__file__).parent
 # Modules of one floor may not import each other; those of one room (a folder) have floors of their own inside it.
 FLOORS = [
     {"_annotations"},
+    {"_samples", "_series", "_spans"},
     {"_report", "_environment", "_fault", "_forks", "_loops", "_wrap", "events", "durations", "eta", "plan", "stalls"},
-    {"_tally", "_vigil", "_carrier", "_records", "metalog", "totals"},
-    {"_process", "_monitor", "_spec", "sinks"},
+    {"_tally", "_vigil", "_carrier", "_records", "metalog", "timeline", "totals"},
+    {"_process", "_monitor", "_spec", "sinks", "reader", "summary"},
+    {"comparison", "export"},
+    {"_tables"},
+    {"outlook"},
     {"_dispatcher"},
     {"_tracker"},
     {"_config"},
     {"_termination", "_attach"},
     {"_phase", "_run"},
-    {"testing"},
+    {"cli", "testing"},
+    {"__main__"},
     {"__init__"},
 ]
 ROOMS = {
-    "metalog": [{"catalog", "plain"}, {"banners"}, {"__init__"}],
+    "metalog": [
+        {"catalog", "lines", "plain"},
+        {"banners", "stack"},
+        {"grammar", "trainers"},
+        {"parse"},
+        {"__init__"},
+    ],
     "plan": [{"shell", "values"}, {"schedule"}, {"configuration"}, {"training"}, {"__init__"}],
-    "sinks": [{"console", "jsonl"}, {"__init__"}],
+    "sinks": [{"console", "jsonl", "otel", "stdlib"}, {"__init__"}],
 }
 
 

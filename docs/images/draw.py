@@ -12,8 +12,9 @@ from rich.terminal_theme import MONOKAI
 
 import phasewatch
 from phasewatch import phase
+from phasewatch._tables import summary_parts
 from phasewatch.sinks import ConsoleSink
-from phasewatch.testing import FakeClock
+from phasewatch.testing import FakeClock, MemorySink
 
 # Fonts come from the reader's own machine: a picture that asks the network for one is not shown everywhere.
 FORMAT = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
@@ -64,9 +65,36 @@ def a_failure(screen: Console) -> None:
         pass
 
 
+def a_summary(screen: Console) -> None:
+    """What ``phasewatch summary`` says of a run that died."""
+    clock, kept = FakeClock(), MemorySink()
+    try:
+        with phasewatch.run("grpo", clock=clock, sinks=[kept]):
+            with phase("INITIALIZATION"):
+                clock.advance(95)
+            with phase("TRAINING", total=100, unit="step") as training:
+                for number in range(1, 51):
+                    with training.step():
+                        with phase("ROLLOUT"):
+                            clock.advance(26 + number % 7)
+                        with phase("UPDATE"):
+                            clock.advance(14)
+                    if number % 25 == 0:
+                        with phase("VALIDATION", step=number, total=28, unit="batch") as validation:
+                            for batch in validation.track(range(28)):
+                                clock.advance(41.1)
+                                if (number, batch) == (50, 11):
+                                    raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB")
+    except RuntimeError:
+        pass
+    for part in summary_parts(phasewatch.summarize(kept.events), width=screen.width):
+        screen.print(part)
+        screen.print()
+
+
 def main() -> None:
     """Write each picture beside this file."""
-    for name, flow in {"run": a_run, "failure": a_failure}.items():
+    for name, flow in {"run": a_run, "failure": a_failure, "summary": a_summary}.items():
         screen = console()
         flow(screen)
         svg = screen.export_svg(title=f"phasewatch: {name}", theme=MONOKAI, code_format=FORMAT, unique_id=name)

@@ -10,11 +10,14 @@ Writing: phase -> tracker -> dispatcher -> sinks. Imports go downward only:
     sinks/                     the console, the event log, and whoever else wants to hear
     metalog/, _records         the text: names, emoji, banners; the JSON of the event log
     events, eta, plan, ...     what happened, and pure arithmetic over it
+
+Reading: reader -> timeline -> summary -> comparison; export and the command beside them. Imported when asked for.
 """
 
 from __future__ import annotations
 
 from . import sinks
+from ._annotations import TYPE_CHECKING
 from ._attach import attach, carrier
 from ._config import configure
 from ._phase import phase
@@ -38,6 +41,12 @@ from .events import (
 from .metalog.catalog import register
 from .plan import Plan, PlanWarning, TrainingPlan
 
+if TYPE_CHECKING:
+    from .comparison import diff
+    from .reader import read
+    from .summary import summarize
+    from .timeline import Timeline
+
 __all__ = [
     "Event",
     "MetricsLogged",
@@ -55,14 +64,30 @@ __all__ = [
     "PlanWarning",
     "Position",
     "Sink",
+    "Timeline",
     "Tracker",
     "TrainingPlan",
     "attach",
     "carrier",
     "configure",
     "current",
+    "diff",
     "phase",
+    "read",
     "register",
     "run",
     "sinks",
+    "summarize",
 ]
+
+# What reads logs is imported when it is first asked for: a program that only writes them need not pay for it.
+_LAZY = {"Timeline": "timeline", "diff": "comparison", "read": "reader", "summarize": "summary"}
+
+
+def __getattr__(name: str) -> object:
+    home = _LAZY.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{home}", __name__), name)

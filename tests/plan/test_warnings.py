@@ -99,12 +99,12 @@ SUSPECT: dict[str, tuple[dict[str, Any], list[str], str]] = {
         "epochs=3 x steps_per_epoch=12 = 36: the data ends 64 steps before; raise epochs to 9",
     ),
     "epochs that never begin": (
-        {"total_steps": 24, "epochs": 3, "steps_per_epoch": 12}, ["total-contradicts-epochs"], "training ends in epoch 2 of 3",
+        {"total_steps": 24, "epochs": 3, "steps_per_epoch": 12}, ["total-contradicts-epochs"], "ends in epoch 2 of 3",
     ),
     "a run that is done": ({"total_steps": 35, "start_step": 35}, ["nothing-to-do"], "start_step=35, total_steps=35: no "),
     "a run that was more than done": ({"total_steps": 35, "start_step": 40, "test_freq": 50}, ["nothing-to-do"], "=40"),
     "a batch that is larger than the data": (
-        {"epochs": 3, "train_samples": 10, "train_batch_size": 20, "drop_last": True}, ["nothing-to-do"], "total_steps=0: no",
+        {"epochs": 3, "train_samples": 10, "train_batch_size": 20, "drop_last": True}, ["nothing-to-do"], "total_steps=0",
     ),
 }  # fmt: skip
 

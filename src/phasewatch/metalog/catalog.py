@@ -66,6 +66,17 @@ def kind_of(name: str) -> Kind:
     return _kinds.get(name) or Kind(name)
 
 
+def is_silent(name: str) -> bool:
+    """Return whether the text does not tell when a phase of this name completes."""
+    kind = _kinds.get(name)
+    return kind is not None and kind.completes is None
+
+
+def kinds() -> tuple[Kind, ...]:
+    """Return the phases of which it is known how they are announced."""
+    return tuple(_kinds.values())
+
+
 def register(
     name: str,
     *,

@@ -56,6 +56,7 @@ class Stretch:
 class Schedule:
     """What any plan can tell. A kind of plan has `stretches`, and more where it knows more."""
 
+    kinds: tuple[str, ...] = ()  # names that a plan of this kind may have, whether or not this one has them
     validates_only = False  # whether the run ends after its first validation
 
     def stretches(self) -> Iterator[Stretch]:

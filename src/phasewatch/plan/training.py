@@ -44,6 +44,8 @@ class TrainingPlan(Schedule):
         ValueError: no total, a negative number of steps, or a value that is no whole number.
     """
 
+    kinds = (_BEFORE, _STEP, _PERIODIC, _SAVING, _AFTER)
+
     def __init__(
         self,
         total_steps: int | None = None,

@@ -7,10 +7,12 @@ from .._annotations import TYPE_CHECKING
 if TYPE_CHECKING:
     from .console import ConsoleSink
     from .jsonl import JsonlSink
+    from .otel import OtelSink
+    from .stdlib import LoggingSink
 
-__all__ = ["ConsoleSink", "JsonlSink"]
+__all__ = ["ConsoleSink", "JsonlSink", "LoggingSink", "OtelSink"]
 
-_HOMES = {"ConsoleSink": "console", "JsonlSink": "jsonl"}
+_HOMES = {"ConsoleSink": "console", "JsonlSink": "jsonl", "LoggingSink": "stdlib", "OtelSink": "otel"}
 
 
 def __getattr__(name: str) -> object:

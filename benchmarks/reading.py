@@ -1,0 +1,154 @@
+"""How quickly logs are read: a text log beside ``grep -c``, an event log to the figures of its phases.
+
+    python benchmarks/reading.py
+    python benchmarks/reading.py 1000     # megabytes
+
+The text log has lines of a hundred bytes, one in a hundred with [META], as the console of a training with its workers has.
+Each figure is the best of several rounds; the files are in the page cache. Trust the ratios.
+"""
+
+from __future__ import annotations
+
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from phasewatch import PhaseEnded, read
+from phasewatch._records import line_of
+from phasewatch.events import PhaseInfo, PhaseProgressed, PhaseStarted, Position
+from phasewatch.metalog.banners import RULE
+from phasewatch.totals import Totals
+
+ROUNDS = 5
+MEGABYTE = 1_000_000
+WORDS = [
+    "the",
+    "model",
+    "actor",
+    "rollout",
+    "worker",
+    "reference",
+    "loaded",
+    "weights",
+    "shard",
+    "from",
+    "rank",
+    "policy",
+    "gradient",
+    "norm",
+    "tokens",
+    "response",
+    "length",
+    "prompt",
+    "search",
+    "query",
+    "answer",
+    "loss",
+    "mean",
+    "max",
+    "min",
+    "0.123",
+    "12.4",
+    "INFO",
+    "WARNING",
+    "engine",
+    "cuda",
+    "memory",
+    "GiB",
+    "allocated",
+    "cache",
+    "block",
+]
+
+
+def text_log(path: Path, megabytes: int) -> None:
+    chance = random.Random(1)
+    others = []
+    for _ in range(20_000):
+        said = " ".join(chance.choices(WORDS, k=chance.randint(3, 25)))
+        others.append(
+            chance.choice([f"\x1b[36m(main_task pid=163292)\x1b[0m {said}", said, f"ACTIVE_TRAJ_NUM: [512, 287] {said}"])
+        )
+    size = step = 0
+    with path.open("w", encoding="utf-8") as file:
+        file.write(f"{RULE}\n🚀 [META] PHASE: TRAINING START\n{RULE}\nTotal epochs: 3 | Total steps: 1000000\n{RULE}\n\n")
+        while size < megabytes * MEGABYTE:
+            step += 1
+            place = f"[Epoch 1/3] Step {step}/1000000 ({step / 1e4:.1f}%) | Elapsed: {step / 10:.1f}m | ETA: 23.8m"
+            banner = f"\n{RULE}\n🔄 [META] PHASE: TRAINING STEP\n{place}\n{RULE}\n\n"
+            size += file.write(banner + "\n".join(chance.choices(others, k=95)) + "\n")
+
+
+def event_log(path: Path, megabytes: int) -> None:
+    run = PhaseInfo("grpo", id="a.0", run="a.0", role="run")
+    size = number = 0
+    with path.open("wb") as file:
+        file.write(line_of(PhaseStarted(run, 0.0)))
+        while size < megabytes * MEGABYTE:
+            number += 1
+            position = Position(number, 10**9, "step", elapsed=42.0 * number, eta=1e6)
+            step = PhaseInfo(
+                "TRAINING STEP",
+                id=f"a.{number}",
+                parent="a.0",
+                run="a.0",
+                path=("TRAINING STEP",),
+                role="step",
+                position=position,
+            )
+            now = 42.0 * number
+            metrics = {"actor/loss": 0.123456, "actor/kl": 0.0123, "timing_s/gen": 11.234567}
+            events = [
+                PhaseStarted(step, now),
+                PhaseProgressed(step, now + 1, done=1, total=None, elapsed=1.0, eta=None, means={"reward": 0.5}),
+                PhaseEnded(step, now + 42, status="completed", done=1, total=None, elapsed=42.0, metrics=metrics),
+            ]
+            size += file.write(b"".join(line_of(event) for event in events))
+
+
+def count_lines(path: Path) -> None:
+    subprocess.run(["grep", "-c", r"\[META\]", path], stdout=subprocess.PIPE, check=True)
+
+
+def read_all(path: Path) -> None:
+    for _ in read(path):
+        pass
+
+
+def add_up(path: Path) -> None:
+    """Read an event log to the count and the seconds of each kind of phase."""
+    totals = Totals()
+    for event in read(path):
+        if isinstance(event, PhaseEnded) and event.path:
+            totals.close(event)
+    assert list(totals.rows())
+
+
+def seconds_of(work: Callable[[Path], None], path: Path) -> float:
+    taken = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        work(path)
+        taken.append(time.perf_counter() - started)
+    return min(taken)
+
+
+def main() -> None:
+    megabytes = int(sys.argv[1]) if len(sys.argv) > 1 else 100
+    with tempfile.TemporaryDirectory() as folder:
+        text, events = Path(folder, "training.log"), Path(folder, "run.jsonl")
+        text_log(text, megabytes)
+        event_log(events, megabytes)
+        grep, ours, figures = seconds_of(count_lines, text), seconds_of(read_all, text), seconds_of(add_up, events)
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"text log of {megabytes} MB: grep {grep:.3f} s, read {ours:.3f} s, {ours / grep:.1f} times as long")
+    print(f"event log of {megabytes} MB: {figures:.2f} s, {megabytes / figures:.0f} MB/s; most memory {most:.0f} MB")
+
+
+if __name__ == "__main__":
+    main()

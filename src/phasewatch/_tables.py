@@ -1,0 +1,280 @@
+"""Figures as tables for people: in a terminal as wide as it is, in a pipe as wide as their text."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from .durations import format_average, format_duration
+from .metalog.plain import encodable, one_line
+from .summary import shown_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import IO
+
+    from .comparison import Comparison, KindChange
+    from .summary import KindFigures, PhaseFigures, Summary
+
+    Part = Group | Table | Text
+    # A column: its heading, what stands in it, and from which width of the terminal on it is shown.
+    Column = tuple[str, Callable[[KindFigures], str], int]
+
+ROWS = 40
+
+_WIDE = 1000  # columns; wider than any table
+_BAR = 12
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+_WIDEST_NAME = 60
+_STYLES = {"completed": "green", "failed": "red", "interrupted": "yellow", "lost": "yellow", "running": "cyan"}
+_SAID = {"lost": "never ended (killed, or still running)"}
+_VERDICTS = {"slower": "slower", "faster": "faster", "same": "no more than noise", "too few": "too few to tell"}
+_VERDICT_STYLES = {"slower": "red", "faster": "green", "same": "", "too few": "dim"}
+
+
+def show(parts: Iterator[Part], out: IO[str]) -> None:
+    """Write tables and texts, with a blank line between them."""
+    terminal = Console(file=out, highlight=False, markup=False, emoji=False)
+    encoding = getattr(out, "encoding", None) or "utf-8"
+    if terminal.is_terminal:
+        for number, part in enumerate(parts):
+            if number:
+                terminal.print()
+            terminal.print(part)
+        return
+    for number, part in enumerate(parts):
+        text = io.StringIO()
+        plain = Console(file=text, width=_WIDE, color_system=None, force_terminal=False, force_jupyter=False, _environ={})
+        plain.print(part)
+        lines = [encodable(_plain_bars(line.rstrip(), encoding), encoding) for line in text.getvalue().splitlines()]
+        out.write("\n" * (number > 0) + "".join(line + "\n" for line in lines))
+
+
+def _plain_bars(line: str, encoding: str) -> str:
+    """Return a line with bars that an old encoding can hold."""
+    try:
+        line.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        for part in _EIGHTHS[1:] + "█":
+            line = line.replace(part, "#" if part in "█▉▊▋▌" else " ")
+        line = line.replace("━", "-").replace("─", "-")
+    return line
+
+
+def bar(share: float | None, width: int = _BAR) -> str:
+    """Return a bar of so many columns at most; a share that is not zero is seen."""
+    eighths = 0 if share is None or not share > 0 else max(1, round(min(1.0, share) * width * 8))
+    return "█" * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else "")
+
+
+def percent(share: float | None) -> str:
+    """Return a share of 0 to 1 in percent."""
+    return "--" if share is None or not math.isfinite(share) else f"{share * 100:.1f}%"
+
+
+def _titled(title: str, table: Table) -> Group:
+    # Not the table's own title, which would be wrapped to its width.
+    return Group(Text(title, style="bold"), table)
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="underline")
+    for number, heading in enumerate(headings):
+        if number == 0:
+            table.add_column(heading, max_width=_WIDEST_NAME, overflow="ellipsis", no_wrap=True)
+        else:
+            table.add_column(heading, justify="left" if heading == "" else "right", no_wrap=True)
+    return table
+
+
+# The summary.
+
+_COLUMNS: tuple[Column, ...] = (
+    ("Count", lambda kind: str(kind.count), 0),
+    ("Total", lambda kind: format_duration(kind.total), 0),
+    ("Own", lambda kind: format_duration(kind.own), 100),
+    ("Share", lambda kind: percent(kind.share), 0),
+    ("", lambda kind: bar(kind.share), 0),
+    ("Mean", lambda kind: format_average(kind.mean), 70),
+    ("p50", lambda kind: format_average(kind.p50), 110),
+    ("p95", lambda kind: format_average(kind.p95), 90),
+    ("Max", lambda kind: format_average(kind.highest), 80),
+)
+
+
+def summary_parts(summary: Summary, *, width: int = _WIDE, rows: int | None = ROWS) -> Iterator[Part]:
+    """Yield what people read of a summary.
+
+    Args:
+        summary: the figures.
+        width: columns of the terminal; a narrow one is shown fewer figures.
+        rows: of the table, at most; None for all.
+    """
+    yield _headline(summary)
+    yield _kinds(summary, width, rows)
+    if len(summary.longest) > 1:
+        yield _longest(summary.longest)
+    if summary.failures:
+        yield _accidents("Where it failed", summary.failures, summary.failure_count)
+    if summary.unfinished:
+        yield _accidents("What never ended", summary.unfinished, summary.unfinished_count)
+    spread = [kind for kind in summary.kinds if kind.spread is not None]
+    if spread:
+        yield _ranks(spread if rows is None else spread[:rows])
+    if summary.warnings:
+        yield Text("Warnings\n", style="bold").append(
+            "\n".join(f"  {warning}" for warning in summary.warnings), style="not bold yellow"
+        )
+
+
+def _headline(summary: Summary) -> Text:
+    text = Text()
+    for number, run in enumerate(summary.runs[:ROWS]):
+        if number:
+            text.append("\n")
+        rank = "" if run.rank is None else f" (rank {run.rank})"
+        text.append(f"{one_line(run.name)}{rank}: ", style="bold")
+        text.append(_SAID.get(run.status, run.status), style=_STYLES[run.status])
+        text.append(f", {format_duration(run.seconds)}")
+        if run.status != "completed":
+            text.append(_where(summary, run))
+    if len(summary.runs) > ROWS:
+        text.append(f"\n... and {len(summary.runs) - ROWS} more runs")
+    if not summary.runs:
+        status = summary.status or "lost"
+        text.append("No run: ", style="bold")
+        text.append("phases ").append(_SAID.get(status, status), style=_STYLES[status])
+        text.append(f", {format_duration(summary.elapsed)}")
+    return text
+
+
+def _where(summary: Summary, run: PhaseFigures) -> str:
+    """Say in which phase a run failed, or was when it was last heard of."""
+    if run.origin:
+        return f", in {shown_path(run.origin)}"
+    last = next((phase for phase in summary.unfinished if phase.rank == run.rank and phase.path), None)
+    return f", last seen in {shown_path(last.path)}" if run.status == "lost" and last is not None else ""
+
+
+def _kinds(summary: Summary, width: int, rows: int | None) -> Group:
+    columns = [column for column in _COLUMNS if column[2] <= width]
+    table = _table("Phase", *(heading for heading, _, _ in columns))
+    shown = summary.kinds if rows is None else summary.kinds[:rows]
+    for kind in shown:
+        name = Text("  " * kind.depth + one_line(kind.name)) if kind.path else Text("The whole run")
+        for status in ("failed", "interrupted", "unfinished"):
+            if number := getattr(kind, status):
+                name.append(f" ({number} {status})", style=_STYLES.get(status, "yellow"))
+        table.add_row(name, *(value_of(kind) for _, value_of, _ in columns))
+    if len(summary.kinds) > len(shown):
+        table.add_row(Text(f"... and {len(summary.kinds) - len(shown)} more kinds of phase (--all shows them)"))
+    return _titled("Where the time went", table)
+
+
+def _longest(phases: Sequence[PhaseFigures]) -> Group:
+    table = _table("Phase", "Step", "Own", "Total")
+    for phase in phases:
+        step = "" if phase.step is None else str(phase.step)
+        table.add_row(Text(_with_rank(phase)), step, format_duration(phase.own), format_duration(phase.seconds))
+    return _titled("The longest phases, by their own time", table)
+
+
+def _with_rank(phase: PhaseFigures) -> str:
+    return shown_path(phase.path) + ("" if phase.rank is None else f" (rank {phase.rank})")
+
+
+def _accidents(title: str, phases: Sequence[PhaseFigures], count: int) -> Text:
+    text = Text(title, style="bold")
+    for phase in phases[:ROWS]:
+        step = "" if phase.step is None else f" (step {phase.step})"
+        text.append(f"\n  {_with_rank(phase)}{step}: ", style="not bold")
+        text.append("interrupted, " if phase.status == "interrupted" else "", style="not bold")
+        error = ": ".join(one_line(part) for part in phase.error if part) if phase.error else ""
+        text.append(f"{error}, " if error else "", style="not bold red")
+        done = f", {one_line(phase.unit)} {phase.done}" if phase.done or phase.total is not None else ""
+        total = "" if phase.total is None else f"/{phase.total}"
+        text.append(f"after {format_duration(phase.seconds)}{done}{total if done else ''}", style="not bold")
+    if count > len(phases[:ROWS]):
+        text.append(f"\n  ... and {count - len(phases[:ROWS])} more", style="not bold")
+    return text
+
+
+def _ranks(kinds: Sequence[KindFigures]) -> Group:
+    headings = ("Phase", "Ranks", "Min", "Median", "Max", "Slowest", "Others waited")
+    table = _table(*headings)
+    for kind in kinds:
+        spread = kind.spread
+        assert spread is not None
+        times = [format_duration(seconds) for seconds in (spread.lowest, spread.median, spread.highest)]
+        slowest = "--" if spread.slowest is None else str(spread.slowest)
+        name = Text("  " * kind.depth + one_line(kind.name))
+        table.add_row(name, str(len(kind.ranks)), *times, slowest, format_duration(spread.waited))
+    return _titled("Ranks, by the time that each spent", table)
+
+
+# The comparison.
+
+
+def comparison_parts(comparison: Comparison, *, rows: int | None = ROWS) -> Iterator[Part]:
+    """Yield what people read of a comparison."""
+    a, b = format_duration(comparison.elapsed_a), format_duration(comparison.elapsed_b)
+    yield Text.assemble(("The whole run: ", "bold"), f"{a} to {b} ({change(comparison.ratio)})")
+    table = _table("Phase", "A", "B", "of one", "Phases", "Change", "")
+    shown = comparison.kinds if rows is None else comparison.kinds[:rows]
+    for kind in shown:
+        verdict = Text(_VERDICTS[kind.verdict], style=_VERDICT_STYLES[kind.verdict])
+        table.add_row(
+            Text("  " * max(0, len(kind.path) - 1) + _last_name(kind)),
+            format_average(kind.a),
+            format_average(kind.b),
+            one_line(kind.per),
+            f"{kind.count_a}, {kind.count_b}",
+            change(kind.ratio),
+            verdict,
+        )
+    if len(comparison.kinds) > len(shown):
+        table.add_row(Text(f"... and {len(comparison.kinds) - len(shown)} more kinds of phase (--all shows them)"))
+    yield _titled("Time, A against B", table)
+    if comparison.metrics:
+        yield _metrics(comparison, rows)
+    for name, paths in (("A", comparison.only_a), ("B", comparison.only_b)):
+        if paths:
+            listed = paths if rows is None else paths[:rows]
+            more = [] if len(listed) == len(paths) else [f"... and {len(paths) - len(listed)} more"]
+            yield Text(f"Only in {name}\n", style="bold").append(
+                "\n".join(f"  {line}" for line in [*map(shown_path, listed), *more]), style="not bold"
+            )
+
+
+def change(ratio: float | None) -> str:
+    """Return what a ratio says in percent: ``+10.0%``; of more than the double as a factor."""
+    if ratio is None or not math.isfinite(ratio):
+        return "--"
+    return f"x{ratio:.2f}" if ratio >= 2 else f"{(ratio - 1) * 100:+.1f}%"
+
+
+def _last_name(kind: KindChange) -> str:
+    return one_line(kind.path[-1]) if kind.path else "The whole run"
+
+
+def _metrics(comparison: Comparison, rows: int | None) -> Group:
+    table = _table("Metric", "Step", "A", "B", "Differs from step")
+    shown = comparison.metrics if rows is None else comparison.metrics[:rows]
+    for metric in shown:
+        step, parted = ("" if value is None else str(value) for value in (metric.step, metric.parted))
+        table.add_row(Text(one_line(metric.name)), step, _number(metric.a), _number(metric.b), parted)
+    if len(comparison.metrics) > len(shown):
+        table.add_row(Text(f"... and {len(comparison.metrics) - len(shown)} more metrics (--all shows them)"))
+    return _titled("Metrics at the last step that both have", table)
+
+
+def _number(value: float) -> str:
+    try:
+        return f"{value:.6g}"
+    except (TypeError, ValueError, OverflowError):  # a whole number of a thousand digits
+        return one_line(value)

@@ -1,0 +1,679 @@
+"""The lines of a META LOG to events: the way back of `banners`, from logs as they are in the wild.
+
+What the text does not carry is not there: ids are new, nesting and silent completions are inferred (see `stack`), durations
+are those that are printed, as exact as they are printed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from ..events import PhaseAlive, PhaseInfo, PhaseProgressed, PhaseResumed, PhaseStalled, Position
+from .banners import PATH_SEPARATOR, plural, shown_name
+from .catalog import is_silent
+from .grammar import (
+    ACCIDENT,
+    ALIVE,
+    AVERAGE,
+    POSITION,
+    PROGRESS,
+    RESUMED,
+    STALLED,
+    TABLE,
+    TOTAL,
+    WHOLE,
+    Figures,
+    Title,
+    Titles,
+    accident,
+    expected,
+    identifier,
+    named,
+    number_of,
+    parts_of,
+    seconds_of,
+    uncapital,
+    whole,
+)
+from .lines import clean, place_of
+from .plain import MARK
+from .stack import Stack
+from .trainers import Trainers
+
+if TYPE_CHECKING:
+    import re
+    from typing import Any
+
+    from ..events import Event
+    from .stack import Open
+
+_MOST_WRITERS = 4096  # processes of one log
+_MOST_TITLES = 1024  # whose meaning is remembered
+_LONGEST_TITLE = 500  # bytes of one that is
+_MOST_SIGNS = 4000  # of one character in a megabyte, below which it is quicker to look for it alone
+_PATIENCE = {"stalled": 400, "run": 120}  # lines for which a banner waits for what belongs to it; others wait for 40
+_MOST_FRAMES = 500  # lines of a stack
+
+_MARK = MARK.encode() + b" "
+_METRICS = b"Metrics: "
+_ELAPSED = b"| Elapsed: "
+_BAR = b"%|"
+
+
+class _Waiting:
+    """A banner whose lines have not all come."""
+
+    __slots__ = ("candidate", "in_table", "lines", "rules", "stack", "stalled", "title")
+
+    def __init__(self, title: Title) -> None:
+        self.title = title
+        self.lines = _PATIENCE.get(title.what, 40)  # of any writer, that it goes on waiting for
+        self.rules = 0
+        self.candidate: str | None = None  # a line that is its detail if a rule follows
+        self.stalled: str | None = None  # the detail of a phase that has stalled, whose stack may follow
+        self.stack: list[str] = []
+        self.in_table = False  # the one at the end of a run
+
+
+class _Writer:
+    """One of those who have written a log: a process."""
+
+    __slots__ = ("stack", "trainers", "waiting")
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.waiting: _Waiting | None = None
+        self.trainers: Trainers | None = None
+
+
+class Parser:
+    """Makes events of the lines of one text log, in their order.
+
+    Args:
+        source: what the ids begin with; another for each log of a run.
+    """
+
+    def __init__(self, source: str = "text") -> None:
+        self.skipped: Counter[str] = Counter()  # lines with [META] that are none of ours
+        self.found = False  # whether there was a banner
+        self.runs_ended = 0
+        self._source = source
+        self._ids = 0
+        self._events: list[Event] = []
+        self._writers: dict[str, _Writer] = {}
+        self._waiting = 0  # writers whose banner is not complete
+        self._titles: dict[bytes, tuple[str, float | None, Title]] = {}
+        self._grammar = Titles(self.skipped)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether a run has ended and no other goes on."""
+        return self.runs_ended > 0 and not any(w.stack.run is not None for w in self._writers.values())
+
+    def feed(self, block: bytes) -> list[Event]:
+        """Return the events of whole lines, the last with or without its newline."""
+        at = 0
+        if self._waiting:
+            at = self._follow(block, 0)
+        if not self.found and not self._has_mark(block):
+            self._feed_trainers(block, at)
+            return self._taken()
+        for hit in self._hits(block):
+            if hit < at:
+                continue
+            start = block.rfind(b"\n", at, hit) + 1 or at
+            end = block.find(b"\n", hit)
+            if end < 0:
+                end = len(block)
+            at = end + 1
+            raw = block[start:end]
+            known = self._titles.get(raw)
+            if known is not None and known[2].what == "open" and block.startswith(b"[Epoch ", at) and not known[0]:
+                # A step, of which a log has more than of all else: the same as below, in a third of the time.
+                end = block.find(b"\n", at)
+                if end < 0:
+                    end = len(block)
+                if self._step(known[2], block[at:end]):
+                    at = end + 1
+                    continue
+            self._line(raw)
+            if self._waiting:
+                at = self._follow(block, at)
+        return self._taken()
+
+    def _step(self, title: Title, raw: bytes) -> bool:
+        """Take the whole banner of a step of an unnamed writer; whether it was one."""
+        writer = self._writers.get("")
+        if writer is None or writer.waiting is not None or not raw.isascii() or b"\r" in raw or b"\x1b" in raw:
+            return False
+        position = POSITION.match(raw.decode("ascii"))
+        if position is None:
+            return False
+        writer.stack.begin_run()
+        self._open(writer.stack, title, position)
+        return True
+
+    def flush(self) -> list[Event]:
+        """Return the events of a banner that has waited for more lines in vain."""
+        for writer in self._writers.values():
+            if writer.waiting is not None:
+                self._resolve(writer)
+        return self._taken()
+
+    def close(self) -> list[Event]:
+        """Return the last events: no line follows."""
+        events = self.flush()
+        for writer in self._writers.values():
+            if writer.trainers is not None:
+                writer.trainers.close()
+        return events + self._taken()
+
+    def _taken(self) -> list[Event]:
+        events, self._events = self._events, []
+        return events
+
+    # Which lines are looked at. Most lines of a log are none of ours: finding a rare character is several times as quick
+    # as finding a word, and both many times as quick as looking at each line.
+
+    def _has_mark(self, block: bytes) -> bool:
+        return _MARK in block
+
+    def _hits(self, block: bytes) -> list[int]:
+        hits = []
+        most = _MOST_SIGNS * (len(block) // 1_000_000 + 1)
+        find, begins = block.find, block.startswith
+        at = find(b"M")
+        while at >= 0:
+            after = block[at + 1 : at + 2]
+            if after == b"E":
+                if begins(_MARK, at - 1):
+                    hits.append(at - 1)
+            elif after == b"e" and begins(_METRICS, at):
+                hits.append(at)
+            else:
+                most -= 1
+                if most < 0:  # it is not rare here
+                    hits = _all(block, _MARK) + _all(block, _METRICS)
+                    break
+            at = find(b"M", at + 1)
+        hits += _found_by(block, b"|", ((0, _ELAPSED),))
+        hits.sort()
+        return hits
+
+    def _feed_trainers(self, block: bytes, at: int) -> None:
+        hits = _found_by(block, b"|", ((-1, _BAR),))
+        hits += _found_by(block, b"{", ((0, b"{'"),))
+        for sign in (b"step:", b" checkpoint to "):
+            hits += _all(block, sign)
+        hits.sort()
+        for hit in hits:
+            if hit < at:
+                continue
+            start = block.rfind(b"\n", at, hit) + 1 or at
+            end = block.find(b"\n", hit)
+            if end < 0:
+                end = len(block)
+            raw = block[start:end]
+            at = end + 1
+            who, time, text = clean(raw)
+            if (trainers := self._trainers(who)) is None:
+                continue
+            if _BAR in raw and b"\r" in raw and "%|" not in text:  # a bar stood in the line before what is told in it
+                since = raw.rfind(b"\r", 0, raw.rfind(_BAR)) + 1
+                trainers.line(clean(raw[since : raw.find(b"\r", since)])[2], time)
+            trainers.line(text, time)
+
+    def _trainers(self, who: str) -> Trainers | None:
+        writer = self._writer(who)
+        if writer is not None and writer.trainers is None:
+            writer.trainers = Trainers(writer.stack)
+        return writer.trainers if writer is not None else None
+
+    def _follow(self, block: bytes, at: int) -> int:
+        """Look at each line as long as a banner waits for more; return where that ended."""
+        size = len(block)
+        while self._waiting and at < size:
+            end = block.find(b"\n", at)
+            if end < 0:
+                end = size
+            self._line(block[at:end])
+            at = end + 1
+        return at
+
+    # Lines.
+
+    def _writer(self, who: str) -> _Writer | None:
+        writer = self._writers.get(who)
+        if writer is None:
+            if len(self._writers) >= _MOST_WRITERS:
+                self.skipped["writers"] += 1
+                return None
+            writer = self._writers[who] = _Writer(Stack(self._emit, self._new_id, place_of(who)))
+        return writer
+
+    def _emit(self, event: Event) -> None:
+        self._events.append(event)
+
+    def _new_id(self) -> str:
+        self._ids += 1
+        return f"{self._source}.{self._ids}"
+
+    def _line(self, raw: bytes) -> None:
+        known = self._titles.get(raw)
+        if known is not None:
+            who, time, title = known
+            text = ""
+        else:
+            who, time, text = clean(raw)
+            title = None
+            if MARK in text:
+                title = self._grammar.of(text)
+                self.found = self.found or title is not None
+                if (
+                    title is not None
+                    and title.what not in ("alive", "resumed")
+                    and time is None
+                    and len(raw) < _LONGEST_TITLE
+                ):
+                    if len(self._titles) >= _MOST_TITLES:
+                        self._titles.clear()
+                    self._titles[raw] = (who, time, title)
+        writer = self._writers.get(who)
+        if writer is None:
+            if title is None and not self._tells(text):
+                self._grow_impatient()
+                return
+            writer = self._writer(who)
+            if writer is None:
+                return
+        if title is not None:
+            self._banner(writer, title, time)
+            return
+        if writer.waiting is not None and self._continues(writer, writer.waiting, text):
+            return
+        if self._waiting:
+            self._grow_impatient()
+        if text:
+            self._single(writer, text, time)
+
+    @staticmethod
+    def _tells(text: str) -> bool:
+        return "📊 " in text
+
+    def _grow_impatient(self) -> None:
+        for writer in self._writers.values():
+            if writer.waiting is not None:
+                writer.waiting.lines -= 1
+                if writer.waiting.lines < 0:
+                    self._resolve(writer)
+
+    # Banners.
+
+    def _banner(self, writer: _Writer, title: Title, time: float | None) -> None:
+        if writer.waiting is not None:
+            self._resolve(writer)
+        if self._waiting:
+            self._grow_impatient()
+        if writer.trainers is not None:
+            writer.trainers.stop()
+            writer.trainers = None
+        stack = writer.stack
+        stack.at(time)
+        stack.begin_run()
+        if title.what == "alive":
+            self._alive(stack, title)
+        elif title.what == "resumed":
+            self._resumed(stack, title)
+        else:
+            writer.waiting = _Waiting(title)
+            self._waiting += 1
+
+    def _continues(self, writer: _Writer, waiting: _Waiting, text: str) -> bool:
+        """Take a line that belongs to the banner before it; whether it did."""
+        title = waiting.title
+        if waiting.in_table:
+            return self._goes_on_table(writer, waiting, text)
+        if text.startswith("===") and not text.strip("="):
+            if waiting.candidate is not None:
+                self._resolve(writer, waiting.candidate)
+            waiting.rules += 1
+            return True
+        if waiting.stalled is not None:
+            if text.startswith("    ") and len(waiting.stack) < _MOST_FRAMES:
+                waiting.stack.append(text[4:])
+                return True
+            self._resolve(writer)
+            return False
+        if title.what == "run" and title.status == "completed":
+            return self._begins_table(writer, waiting, text)
+        if waiting.candidate is not None:  # no rule has followed: it was not ours
+            candidate = waiting.candidate
+            self._resolve(writer)
+            self._single(writer, candidate, None)
+            return False
+        if text and self._is_detail(title, text):
+            if title.what == "stalled":
+                waiting.stalled = text
+            else:
+                self._resolve(writer, text)
+            return True
+        if title.what == "open" and waiting.rules == 1 and ": " in text:
+            waiting.candidate = text
+            return True
+        self._resolve(writer)
+        return False
+
+    def _begins_table(self, writer: _Writer, waiting: _Waiting, text: str) -> bool:
+        """Take a line between the last banner and the table that tells how long the run was."""
+        waiting.in_table = text.startswith(TABLE)
+        if not waiting.in_table:
+            waiting.lines -= 40
+            if text or waiting.lines < 0:
+                self._resolve(writer)
+        return waiting.in_table or not text
+
+    def _goes_on_table(self, writer: _Writer, waiting: _Waiting, text: str) -> bool:
+        waiting.lines -= 1
+        if whole := WHOLE.match(text):
+            self._resolve(writer, whole[1])
+        elif waiting.lines < 0 or not text:
+            self._resolve(writer)
+        return bool(text)
+
+    @staticmethod
+    def _is_detail(title: Title, text: str) -> bool:
+        if title.what == "open":
+            if text.startswith("Total "):
+                return TOTAL.match(text.partition(" | ")[0]) is not None
+            position = POSITION.match(text)
+            return position is not None and (position[1] is not None or position[6] is not None)
+        if title.what == "stalled":
+            return STALLED.match(text) is not None
+        if title.status != "completed":
+            return ACCIDENT.match(text) is not None
+        first = text.partition(" | ")[0]
+        return TOTAL.match(first) is not None or AVERAGE.match(first) is not None
+
+    def _resolve(self, writer: _Writer, detail: str = "") -> None:
+        """Make the event of a banner, with the detail that has come."""
+        waiting = writer.waiting
+        assert waiting is not None
+        writer.waiting = None
+        self._waiting -= 1
+        title, stack = waiting.title, writer.stack
+        if title.what == "open":
+            place = POSITION.match(detail) if detail else None
+            self._open(stack, title, place if place is not None and (place[1] or place[6]) else detail)
+        elif title.what == "end":
+            if title.status == "completed":
+                self._complete(stack, title, detail)
+            else:
+                self._break_off(stack, title, detail)
+        elif title.what == "stalled":
+            self._stalled(stack, title, waiting)
+        else:
+            self._end_run(stack, title, detail)
+
+    def _open(self, stack: Stack, title: Title, said: str | re.Match[str]) -> None:
+        """Begin a phase, of which the detail says more or the place of a step."""
+        position = around = None
+        detail: str | None
+        if isinstance(said, str):
+            detail = said
+        else:
+            epoch, epochs, unit, number, total, elapsed, eta, detail = said.groups()
+            unit = uncapital(unit)
+            seconds = seconds_of(elapsed)
+            position = Position(
+                int(number),
+                None if total is None else int(total),
+                unit,
+                epoch=None if epoch is None else int(epoch),
+                epochs=None if epochs is None else int(epochs),
+                elapsed=seconds or 0.0,
+                eta=seconds_of(eta),
+            )
+            around = stack.step_parent(title.name, unit)
+            if around is not None:
+                stack.reached(around.started, seconds)
+                around.done = max(around.done, position.number - 1)
+        known = {**title.known, **expected(detail)} if detail else title.known
+        stack.begin(title.name, position, **known)
+
+    def _complete(self, stack: Stack, title: Title, detail: str) -> None:
+        elapsed = active = done = None
+        counters: dict[str, float] = {}
+        entry = stack.find(title.name)
+        unit = entry.info.unit if entry is not None else None
+        for part in parts_of(detail):
+            if part.startswith("Active time: "):
+                active = seconds_of(part[13:37])
+            elif total := TOTAL.match(part):
+                what, figure = total.groups()
+                if what == "time":
+                    elapsed = seconds_of(figure)
+                elif what.endswith((" processed", " completed")):
+                    what, _, how = what.rpartition(" ")
+                    number = number_of(figure)
+                    if number is None:
+                        continue
+                    if isinstance(number, int) and (how == "completed" or unit is None or what == plural(unit)):
+                        done = number
+                    else:
+                        counters[what] = number
+        if entry is None:
+            stack.reached(stack.now, elapsed)
+            entry = stack.met(title.name, elapsed)
+        stack.end(entry, elapsed=elapsed, done=done, counters=named(counters, entry.info), active=active)
+
+    def _break_off(self, stack: Stack, title: Title, detail: str) -> None:
+        error, elapsed, _, done, total = accident(detail)
+        entry = stack.find(title.name)
+        if entry is None:
+            stack.reached(stack.now, elapsed)
+            entry = stack.met(title.name, elapsed)
+        known: dict[str, Any] = {}
+        if entry.info.position is None:
+            known = {"done": done, "total": total}
+        stack.end(entry, title.status, elapsed=elapsed, error=error, innermost=True, **known)
+
+    def _end_run(self, stack: Stack, title: Title, detail: str) -> None:
+        run = stack.begin_run()
+        self.runs_ended += 1
+        if title.status == "completed":
+            attributes = {**run.info.attributes, "val_only": True} if title.name == "val_only" else run.info.attributes
+            info = _copied(run.info, message=title.message, attributes=attributes)
+            stack.end_run("completed", elapsed=seconds_of(detail), info=info)
+            return
+        error, elapsed, *_ = accident(detail)
+        origin = tuple(title.name.split(PATH_SEPARATOR))
+        cause = stack.pass_through(origin, title.status)
+        known: dict[str, Any] = {"error": error, "innermost": bool(detail), "origin": origin}
+        if cause is not None and not detail:
+            known["error"] = cause.error
+        if detail:
+            known["origin"] = None
+            known["info"] = _copied(run.info, name=title.name)
+        stack.end_run(title.status, elapsed=elapsed, **known)
+
+    # What goes on.
+
+    def _alive(self, stack: Stack, title: Title) -> None:
+        match = ALIVE.match(title.name)
+        if match is None:
+            self.skipped["unknown"] += 1
+            return
+        path, done, total, elapsed, eta = match.groups()
+        names = tuple(path.split(PATH_SEPARATOR))
+        seconds = seconds_of(elapsed) or 0.0
+        entry = stack.find_path(names) or stack.met(names[-1], seconds)
+        stack.reached(entry.started, seconds)
+        stack_done = entry.done if done is None else int(done)
+        entry.done = stack_done
+        self._emit(
+            PhaseAlive(
+                entry.info,
+                stack.now,
+                quiet=0.0,
+                done=stack_done,
+                total=whole(total),
+                elapsed=seconds,
+                eta=seconds_of(eta),
+                counters=entry.counters,
+                means=entry.means,
+            )
+        )
+
+    @staticmethod
+    def _quiet(match: re.Match[str] | None) -> dict[str, Any]:
+        if match is None:
+            return {"quiet": 0.0, "expected": None, "elapsed": 0.0, "done": None, "total": None}
+        quiet, expected, elapsed, _, done, total = match.groups()
+        return {
+            "quiet": seconds_of(quiet) or 0.0,
+            "expected": seconds_of(expected),
+            "elapsed": seconds_of(elapsed) or 0.0,
+            "done": whole(done),
+            "total": whole(total),
+        }
+
+    def _stalled(self, stack: Stack, title: Title, waiting: _Waiting) -> None:
+        figures = self._quiet(STALLED.match(waiting.stalled or ""))
+        entry = stack.met(title.name, figures["elapsed"])
+        self._emit(
+            PhaseStalled(entry.info, stack.now, stack="\n".join(waiting.stack) or None, **_measures(stack, entry, figures))
+        )
+
+    def _resumed(self, stack: Stack, title: Title) -> None:
+        match = RESUMED.match(title.name)
+        if match is None:
+            self.skipped["unknown"] += 1
+            return
+        name, quiet, elapsed, _, done, total = match.groups()
+        figures = {
+            "quiet": seconds_of(quiet) or 0.0,
+            "elapsed": seconds_of(elapsed) or 0.0,
+            "done": whole(done),
+            "total": whole(total),
+        }
+        entry = stack.met(name, figures["elapsed"])
+        self._emit(PhaseResumed(entry.info, stack.now, **_measures(stack, entry, figures)))
+
+    # Lines that stand for themselves.
+
+    def _single(self, writer: _Writer, text: str, time: float | None) -> None:
+        stack = writer.stack
+        at = text.find("📊 ")
+        if at >= 0:
+            said = text[at + 2 :]
+        elif stack.run is not None:
+            said = text.lstrip("?� ")
+        else:
+            return
+        if said.startswith("Metrics: "):
+            stack.at(time)
+            self._metrics(stack, said[9:])
+        elif "Elapsed: " in said:
+            self._progress(stack, said, time, sure=at >= 0)
+
+    def _metrics(self, stack: Stack, said: str) -> None:
+        if not stack.open:
+            return
+        values = {}
+        for part in parts_of(said):
+            name, is_one, figure = part.rpartition("=")
+            number = number_of(figure)
+            if is_one and number is not None:
+                values[name] = number
+        top = stack.open[-1]
+        top.metrics = values
+        if is_silent(top.info.name):
+            top.ended = stack.now
+
+    def _progress(self, stack: Stack, said: str, time: float | None, *, sure: bool) -> None:
+        match = PROGRESS.search(said)
+        if match is None:
+            return
+        shown = said[: match.start()]
+        entry = _shown_as(stack, shown, whole=sure)
+        if entry is None and not sure:
+            return
+        figures = Figures(said[match.end() :])
+        if figures.elapsed is None:
+            return
+        stack.at(time)
+        done, total = int(match[1]), whole(match[2])
+        if entry is None:
+            known = shown.upper() if f"PHASE: {shown.upper()}" in self._grammar.opens else shown
+            counters = {identifier(name): number for name, number in figures.totals.items()}
+            entry = stack.met(known, figures.elapsed, total=total, counters=counters)
+        stack.reached(entry.started, figures.elapsed)
+        entry.done, entry.means = done, figures.means
+        entry.counters = named(figures.counters, entry.info)
+        self._emit(
+            PhaseProgressed(
+                entry.info,
+                stack.now,
+                done=done,
+                total=total,
+                elapsed=figures.elapsed,
+                eta=figures.eta,
+                counters=entry.counters,
+                means=entry.means,
+            )
+        )
+
+
+def _all(block: bytes, sign: bytes) -> list[int]:
+    hits = []
+    at = block.find(sign)
+    while at >= 0:
+        hits.append(at)
+        at = block.find(sign, at + 1)
+    return hits
+
+
+def _found_by(block: bytes, char: bytes, signs: tuple[tuple[int, bytes], ...]) -> list[int]:
+    """Return where one of the signs stands, each given with the place of a character of it, counted back."""
+    hits = []
+    most = _MOST_SIGNS * (len(block) // 1_000_000 + 1)
+    find, begins = block.find, block.startswith
+    at = find(char)
+    while at >= 0:
+        for back, sign in signs:
+            if begins(sign, at + back):
+                hits.append(at + back)
+                break
+        else:
+            most -= 1
+            if most < 0:  # it is not rare here
+                return [hit for _, sign in signs for hit in _all(block, sign)]
+        at = find(char, at + 1)
+    return hits
+
+
+def _shown_as(stack: Stack, shown: str, *, whole: bool) -> Open | None:
+    """Return the open phase whose progress is told under this name; it may stand after something else if not ``whole``."""
+    for entry in reversed(stack.open):
+        name = shown_name(entry.info.name)
+        if name == shown or (not whole and shown.endswith(" " + name)):
+            return entry
+    return None
+
+
+def _measures(stack: Stack, entry: Open, figures: dict[str, Any]) -> dict[str, Any]:
+    """Return the figures of an event about a phase of which little was heard."""
+    stack.reached(entry.started, figures["elapsed"])
+    figures = {**figures, "eta": None, "counters": entry.counters, "means": entry.means}
+    if entry.info.position is not None or figures["done"] is None:
+        figures["done"], figures["total"] = entry.done, entry.info.total
+    entry.done = figures["done"]
+    return figures
+
+
+def _copied(info: PhaseInfo, **changes: Any) -> PhaseInfo:
+    copy = PhaseInfo(info.name, id=info.id)
+    for name in PhaseInfo.__slots__:
+        setattr(copy, name, changes.get(name, getattr(info, name)))
+    return copy
