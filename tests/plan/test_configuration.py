@@ -145,7 +145,7 @@ def test_arguments_alone_make_a_plan() -> None:
 
 
 def test_the_sizes_of_the_data_give_the_steps() -> None:
-    config = {"trainer": {"total_epochs": 3}, "data": {"train_batch_size": 256, "val_batch_size": None}}
+    config: dict[str, Any] = {"trainer": {"total_epochs": 3}, "data": {"train_batch_size": 256, "val_batch_size": None}}
     plan = TrainingPlan.from_config(config, train_samples=3100, val_samples=7405, drop_last=True)
     assert (plan.steps_per_epoch, plan.total_steps, plan.val_batches) == (12, 36, None)
     limited = {**config, "data": {**config["data"], "train_max_samples": 1000, "val_max_samples": -1, "val_batch_size": 256}}
