@@ -106,7 +106,7 @@ class _PlannedTracker(Tracker):
                 self._count(event)
             except Exception:
                 failure("what ran could not be held against the plan; the program goes on")
-        super().emit(event)
+        self._dispatcher.emit(event)
 
     def _count(self, event: PhaseEnded) -> None:
         phase, name = event.phase, event.phase.name
@@ -114,13 +114,13 @@ class _PlannedTracker(Tracker):
             event.deviations = self._deviations()
             return
         units = event.done - phase.start
-        unit_name = f"{name} {phase.unit.upper()}"
         with self._lock:
             if name in self._planned:
                 self._ended[name] = self._ended.get(name, 0) + 1
-                self._units[name] = self._units.get(name, 0) + units
-            if unit_name in self._planned:
-                self._units[unit_name] = self._units.get(unit_name, 0) + units
+            if units:
+                for counted in (name, f"{name} {phase.unit.upper()}"):
+                    if counted in self._planned:
+                        self._units[counted] = self._units.get(counted, 0) + units
 
     def _deviations(self) -> dict[str, tuple[int, int]]:
         deviations = {}

@@ -28,7 +28,7 @@ SCRIPTS = {
     "arguments": 'show "$@"\nshow "$*"\nshow $1 ${2} "${9:-none}" x"$@"y\n',
     "arrays": 'A=(a=1 \'b 2\' # comment\n  c=3)\nA+=(d)\nshow "${A[@]}" e\nE=()\nshow f "${E[@]}"\n',
     "appended": "A=x\nA+=' y'\nshow \"$A\" $A\n",
-    "arithmetic": 'A=5\nshow $((A * 3 + 1)) $(( $A-7 )) $((-7 / 2)) $((-7 % 3)) "x$((1+1))"\n',
+    "arithmetic": 'A=5\nshow $((A * 3 + 1)) $(( $A-7 )) $((-7 / 2)) $((-7 % 3)) "x$((1+1))" $(((A + 1) * (A - 1)))\n',
     "separators": "show a; show b && show c || show d\nshow e & show f\nwait\n(show g)\n{ show h; }\n",
     "redirected": "show a 2>&1 >/dev/null\nshow b >&1 </dev/null\nshow c 1>/dev/null\nshow d &>/dev/null\nshow e <<< text\n",
     "here-documents": "cat > /dev/null <<EOF\nshow x=1\nEOF\ncat >/dev/null <<-'END'\n\tshow y=2\n\tEND\nshow a\n",
@@ -36,6 +36,7 @@ SCRIPTS = {
     "environment": "A=1 show a=$A\n",
     "branches": "if true; then A=1; fi\nshow $A\n",
     "carriage returns in a word": "show a\\\nb\n",
+    "where the script is": 'D="$(cd "$(dirname "${X[0]}")" && pwd)"\n[ -f "$D/env" ] && source "$D/env"\nshow a\n',
     "dollars": "show a$ $ \"b$\" '$'\n",
 }
 

@@ -166,15 +166,13 @@ class _Reader:
         """Return what stands for what follows a dollar sign."""
         text = self.text
         if text.startswith("((", self.at):
-            end = text.find("))", self.at)
-            if end < 0:
-                return self.skip_command(")")
-            expression, self.at = text[self.at + 2 : end], end + 2
-            return [_calculated(expression, self.variables)]
+            start = self.at
+            self.skip_command(")")
+            return [_calculated(text[start + 1 : self.at - 1], self.variables)]
         if text.startswith("(", self.at):
             return self.skip_command(")")
         if text.startswith("{", self.at):
-            end = _closing(text, self.at)
+            end = _closing_brace(text, self.at)
             inside, self.at = text[self.at + 1 : end], end + 1
             return self.value_of_parameter(inside)
         match = _NAME.match(text, self.at)
@@ -343,7 +341,7 @@ class _Reader:
         return len(self.text) if at < 0 else at
 
 
-def _closing(text: str, at: int) -> int:
+def _closing_brace(text: str, at: int) -> int:
     """Return where the brace ends that opens here."""
     depth = 0
     for place in range(at, len(text)):
