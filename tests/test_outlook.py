@@ -83,6 +83,16 @@ def test_a_validation_that_the_earlier_run_did_not_have_goes_by_the_others() -> 
     assert "CHECKPOINT SAVING" not in outlook.expected(TrainingPlan(4, save_freq=2), earlier).each
 
 
+def test_a_validation_goes_by_whole_ones_and_not_by_what_runs_inside_them() -> None:
+    clock, sink = FakeClock(), MemorySink()
+    with phasewatch.run(sinks=[sink], clock=clock), phase("PRE-TRAINING VALIDATION"):
+        clock.advance(10)
+        with phase("VALIDATION"):
+            clock.advance(50)
+    found = outlook.expected(TrainingPlan(1, val_before_train=True), figures(sink.events))
+    assert found.each == {"PRE-TRAINING VALIDATION": 60.0, "POST-TRAINING VALIDATION": 60.0}
+
+
 def test_what_the_plan_leaves_out_this_time_does_not_count() -> None:
     earlier = history(TrainingPlan(4, test_freq=2, save_freq=2))
     plan = TrainingPlan(4, val_before_train=False, val_after_train=False)

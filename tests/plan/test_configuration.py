@@ -78,6 +78,14 @@ def test_what_a_script_does_not_say_is_warned_of(script: Path) -> None:
     assert TrainingPlan.from_config(script, overrides=["trainer.test_freq=5", "trainer.save_freq=5"]).warnings() == []
 
 
+def test_of_several_commands_the_one_that_says_most_counts_and_of_equal_ones_the_last(tmp_path: Path) -> None:
+    path = tmp_path / "train.sh"
+    path.write_text("sft trainer.total_epochs=1 trainer.test_freq=2\nrl trainer.total_epochs=3 trainer.save_freq=4\n"
+                    "evaluate trainer.total_epochs=9\n")  # fmt: skip
+    plan = TrainingPlan.from_config(path, steps_per_epoch=12)
+    assert (plan.epochs, plan.test_freq, plan.save_freq) == (3, -1, 4)
+
+
 def test_a_script_for_transformers_is_read_too(tmp_path: Path) -> None:
     path = tmp_path / "train.sh"
     path.write_text("torchrun --nproc-per-node=8 train.py --max-steps 500 --eval_strategy steps --eval_steps=50 \\\n"

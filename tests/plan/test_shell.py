@@ -21,7 +21,7 @@ SCRIPTS = {
     "comments": "# show x=1\nshow a=1 # b=2\nshow a#b '#c' # d\n",
     "quotes": 'show \'a b\' "c  d" e\\ f \'g\'"h"i \'$A\' "\\$A" "\\n" ""\n',
     "variables": 'A=1\nB="$A 2"\nshow a=$A b="$B" c=${A}x "d=${B}"\n',
-    "splitting": 'A=\'x=1  y=2 \'\nshow $A z$A"$A" "$A"\n',
+    "splitting": 'A=\'x=1  y=2 \'\nB=\' p\'\nshow $A z$A"$A" "$A" q$B $B"r"$B\n',
     "empty": 'A=\nshow $A "$A" a$A\n',
     "defaults": "A=\nB=7\nshow ${A:-5} ${A-6} ${B:-8} ${C:=9} $C ${B:+set} ${A:+unset} ${D:-x ${B} y}\n",
     "default in quotes": 'show "${X:-a b}" "${Z:-${X:-e}}"\n',
@@ -117,6 +117,7 @@ def test_any_text_is_read_to_its_end(text: str) -> None:
         "A=0123456789\n" + "A=$A$A\n" * 60 + "run a=$A",
         "A=(0123456789)\n" + 'A=("${A[@]}" "${A[@]}")\n' * 60 + "run ${A[@]}",
         "A=x\n" + 'A="$A $A"\n' * 60 + "run $A $A $A",
+        "A=" + "a" * 90_000 + "\nrun " + "$A" * 1000,
         "run " + "a" * 300_000,
         "run '" + "a" * 300_000,
         'run "' + "a$" * 50_000,
@@ -124,7 +125,7 @@ def test_any_text_is_read_to_its_end(text: str) -> None:
         "bash -c 'bash -c \"" * 100,
         "A='bash -c \"$A\" x'\n" * 1000 + 'bash -c "$A"',
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_a_script_that_grows_without_end_does_not_fill_the_memory(script: str) -> None:
     started = time.perf_counter()

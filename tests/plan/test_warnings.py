@@ -68,6 +68,13 @@ SUSPECT: dict[str, tuple[dict[str, Any], list[str], str]] = {
         {"total_steps": 35, "val_batches": 28, "val_before_train": False, "at_last_step": True},
         ["no-validation"], "there is data to validate with",
     ),
+    "a validation that would not reach all, if there were one": (
+        {
+            "total_steps": 3, "val_before_train": False, "val_after_train": False, "val_samples": 7405, "val_batches": 28,
+            "val_batch_size": 256,
+        },
+        ["no-validation"], "there is data to validate with",
+    ),
     "a save that is never reached": ({"total_steps": 35, "save_freq": 36}, ["no-saving"], "save_freq=36 is never reached"),
     "a resumed run that saves nothing": ({"total_steps": 35, "start_step": 5}, ["no-saving"], "resumes after step 5"),
     "steps after the last save": (
