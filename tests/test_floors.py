@@ -21,6 +21,7 @@ FLOORS = [
     {"_process", "_monitor", "_spec", "sinks", "reader", "summary"},
     {"comparison", "export"},
     {"_tables"},
+    {"outlook"},
     {"_dispatcher"},
     {"_tracker"},
     {"_config"},
@@ -40,6 +41,7 @@ ROOMS = {
     ],
     "sinks": [{"console", "jsonl", "otel", "queued", "stdlib"}, {"__init__"}],
     "eta": [{"lengths"}, {"forecast"}, {"__init__"}],
+    "plan": [{"shell", "values"}, {"schedule"}, {"configuration"}, {"training"}, {"__init__"}],
 }
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from ._annotations import TYPE_CHECKING
 from ._config import checked_clock, checked_log, checked_sinks, default_tracker
-from ._report import shown
+from ._forks import ForkSafeLock
+from ._report import failure, shown
 from ._spec import PhaseSpec, as_text
 from ._tracker import DISABLED, Phase, Tracker
 from .eta import Forecast
-from .plan import TrainingPlan
+from .events import PhaseEnded
+from .plan import Plan, Schedule, TrainingPlan
 
 if TYPE_CHECKING:
     import os
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from .eta import Running
-    from .events import Sink
+    from .events import Event, Sink
     from .sinks.jsonl import JsonlSink
 
     Self = TypeVar("Self", bound="Run")
@@ -30,7 +32,7 @@ class Run(Phase):
     role = "run"
 
     def __init__(
-        self, name: str, spec: PhaseSpec, plan: TrainingPlan | None, sinks: tuple[Sink, ...] | None,
+        self, name: str, spec: PhaseSpec, plan: Schedule | None, sinks: tuple[Sink, ...] | None,
         log: JsonlSink | None, clock: Callable[[], float] | None,
     ) -> None:  # fmt: skip
         self._prepare(default_tracker, name, spec)
@@ -40,7 +42,7 @@ class Run(Phase):
         self._clock = clock
 
     @property
-    def plan(self) -> TrainingPlan | None:
+    def plan(self) -> Schedule | None:
         """What the run was said to do."""
         return self._plan
 
@@ -68,7 +70,8 @@ class Run(Phase):
         # PHASEWATCH_LOG may have named the same file.
         if log is not None and not any(isinstance(sink, type(log)) and sink.path == log.path for sink in sinks):
             sinks = (*sinks, log)
-        tracker = Tracker(sinks, default_tracker.clock if self._clock is None else self._clock)
+        clock = default_tracker.clock if self._clock is None else self._clock
+        tracker = Tracker(sinks, clock) if self._plan is None else _PlannedTracker(sinks, clock, self._plan)
         tracker.heartbeat, tracker.stalls = default_tracker.heartbeat, default_tracker.stalls
         if self._sinks is None:  # what fails of the configured ones is reported once, inside the run or outside
             tracker._dispatcher.reported = default_tracker._dispatcher.reported
@@ -97,10 +100,68 @@ class Run(Phase):
         return Run(name, spec, self._plan, self._sinks, self._log, self._clock)
 
 
+class _PlannedTracker(Tracker):
+    """Holds the plan of a run against what ran.
+
+    Only what is told to somebody is counted: a run that nobody hears of has nobody to tell at its end.
+    """
+
+    def __init__(self, sinks: Iterable[Sink], clock: Callable[[], float] | None, plan: Schedule) -> None:
+        super().__init__(sinks, clock)
+        self._planned: dict[str, int] = {}
+        self._ended: dict[str, int] = {}  # phases that completed, by name
+        self._units: dict[str, int] = {}  # done in them; those of TRAINING, in steps, count as TRAINING STEP too
+        self._lock = ForkSafeLock(order=0)  # phases end in several threads
+        try:
+            self._planned = plan.counts()
+        except Exception:
+            failure(f"the plan {shown(plan)} could not be counted; the program goes on without it")
+
+    def emit(self, event: Event) -> None:
+        """Hand an event to the sinks; the end of the run with what ran otherwise than planned."""
+        if isinstance(event, PhaseEnded) and event.status == "completed":
+            try:
+                self._count(event)
+            except Exception:
+                failure("what ran could not be held against the plan; the program goes on")
+        self._dispatcher.emit(event)
+
+    def _count(self, event: PhaseEnded) -> None:
+        phase, name = event.phase, event.phase.name
+        if phase.role == "run":
+            event.deviations = self._deviations()
+            return
+        units = event.done - phase.start
+        with self._lock:
+            if name in self._planned:
+                self._ended[name] = self._ended.get(name, 0) + 1
+            if units:
+                for counted in (name, f"{name} {phase.unit.upper()}"):
+                    if counted in self._planned:
+                        self._units[counted] = self._units.get(counted, 0) + units
+
+    def _deviations(self) -> dict[str, tuple[int, int]]:
+        deviations = {}
+        for name, planned in self._planned.items():
+            # PARSE, 120 times, may be so many phases, or units of one phase: what comes nearer was meant.
+            ran = min(self._ended.get(name, 0), self._units.get(name, 0), key=lambda count: abs(count - planned))
+            if ran != planned:
+                deviations[name] = (ran, planned)
+        return deviations
+
+
+def _warnings_of(plan: Schedule) -> list[dict[str, str]]:
+    try:
+        return [warning.as_dict() for warning in plan.warnings()]
+    except Exception:
+        failure(f"the plan {shown(plan)} could not be looked through; the program goes on")
+        return []
+
+
 def run(
     name: str = "run",
     *,
-    plan: TrainingPlan | None = None,
+    plan: TrainingPlan | Plan | None = None,
     log: str | os.PathLike[str] | None = None,
     sinks: Iterable[Sink] | None = None,
     clock: Callable[[], float] | None = None,
@@ -113,7 +174,9 @@ def run(
 
     Args:
         name: of the run.
-        plan: what will run. From it, a step knows its epoch, and the last banner that a run is for validation only.
+        plan: what will run. What looks like a mistake in it is told when the run begins, and what did not run as often as it
+            says when the run completes. From it, a step knows its epoch, and the last banner that a run is for
+            validation only.
         log: the path of an event log, one JSON object a line; the run is added to what is there. It has the sinks beside it.
         sinks: who hears of the events; by default those of `phasewatch.configure`. These are closed when the run ends.
         clock: monotonic seconds, with an optional ``wall()``; by default that of `phasewatch.configure`.
@@ -125,8 +188,13 @@ def run(
     if not default_tracker.enabled:
         return DISABLED
     sinks, clock = checked_sinks("run", sinks), checked_clock("run", clock)
-    if plan is not None and not isinstance(plan, TrainingPlan):
-        raise TypeError(f"run: plan={shown(plan)} must be a TrainingPlan")
-    attributes = {} if plan is None else {"val_only": plan.validates_only}
+    if plan is not None and not isinstance(plan, Schedule):
+        raise TypeError(f"run: plan={shown(plan)} must be a TrainingPlan or a Plan")
+    attributes: dict[str, object] = {}
+    if plan is not None:
+        attributes["val_only"] = plan.validates_only
+        warnings = _warnings_of(plan)
+        if warnings:
+            attributes["plan_warnings"] = warnings
     spec = PhaseSpec(name, message=message, attributes=attributes)
     return Run(as_text(name), spec, plan, sinks, checked_log("run", log), clock)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from ._tally import Metric
     from .eta import Running
     from .events import Event, Role, Sink, Status
-    from .plan import TrainingPlan
+    from .plan import Schedule
 
     Fn = TypeVar("Fn", bound=Callable[..., Any])
     Item = TypeVar("Item")
@@ -241,7 +241,7 @@ class Phase:
     # What a person reads.
 
     @property
-    def plan(self) -> TrainingPlan | None:
+    def plan(self) -> Schedule | None:
         """What was said to run, of a run that was given a plan."""
         return None
 
