@@ -136,6 +136,7 @@ class Tracker:
         self.enabled = True
         self.joins = False  # whether its phases join what is open around them, of whatever tracker
         self.open_runs: list[Phase] = []
+        self.owed: list[tuple[Phase, BaseException | None]] = []  # phases for whose end there was no room
         self._use_sinks(sinks)
         self._use_clock(clock)
         self.heartbeat: Sequence[float] = HEARTBEAT
@@ -351,6 +352,8 @@ class Phase:
                 self._take_options()
             if tracker.listening:
                 self._open(tracker)
+        except (RecursionError, MemoryError):
+            pass  # where there is no room to tell of it, there is none to report; its end tells of both
         except Exception:
             failure(f"phase {self.name!r} could not be opened; the program goes on without it")
         except BaseException as error:  # Ctrl-C in a sink: Python will not call __exit__, so the stack is put right here
@@ -376,25 +379,39 @@ class Phase:
         parent = self._parent
         if parent is not None:
             parent._hear_of_child(self._started)
-        tracker.emit(PhaseStarted(self._describe(), tracker.wall()))
+        self._tell_start(tracker)
+
+    def _tell_start(self, tracker: Tracker, seconds_ago: float = 0.0) -> None:
+        tracker.emit(PhaseStarted(self._describe(), tracker.wall() - seconds_ago))
+        self._more().is_told = True
 
     def _close(self, error: BaseException | None) -> None:
+        tracker = self._tracker
         try:
-            tracker = self._tracker
             self._stopped = tracker.now()
             # The stack first: it is right whatever fails below.
             self._live = COMPLETED
             if _current.get() is self:
                 _current.set(self._outer)
-            self._conclude(error)
-            timing = None if self._extra is None else self._extra.timing
-            if timing is not None:
-                timing.forecast.end(timing, self._stopped, completed=self._live is COMPLETED)
-            parent = self._parent
-            if parent is not None and parent._tally is not None:
-                self._report_to(parent, parent._tally)
+            while tracker.owed:
+                phase, its_error = tracker.owed[0]
+                phase._finish(its_error)
+                tracker.owed.pop(0)
+            self._finish(error)
+        except (RecursionError, MemoryError):
+            tracker.owed.append((self, error))  # there is more room when the phase around it is left
         except Exception:
             failure(f"phase {self.name!r} could not be closed; the program goes on")
+
+    def _finish(self, error: BaseException | None) -> None:
+        """Tell everybody that the phase has ended; again, if there was no room to tell all."""
+        self._conclude(error)
+        timing = None if self._extra is None else self._extra.timing
+        if timing is not None:
+            timing.forecast.end(timing, self._stopped, completed=self._live is COMPLETED)
+        parent = self._parent
+        if parent is not None and parent._tally is not None:
+            self._report_to(parent, parent._tally)
 
     def _is_open(self) -> bool:
         return self._live is _process.process
@@ -493,6 +510,8 @@ class Phase:
             self._live = INTERRUPTED
         completed = self._live is COMPLETED
         if tracker.listening:
+            if not self._more().is_told:
+                self._tell_start(tracker, now - self._started)
             self._leave_monitor(completed, now)
         if tally is not None:
             handed = tally.end_loops()
@@ -511,7 +530,7 @@ class Phase:
                 around = parent._more()
                 around.faults = (*around.faults[-_MOST_FAULTS:], Fault(error, origin))
             extra.faults = ()
-        if tracker.listening:
+        if tracker.listening and not self._more().is_ended:
             tracker.emit(
                 PhaseEnded(
                     self._describe(),
@@ -526,9 +545,10 @@ class Phase:
                     error=None if completed or error is None else told(error),
                     innermost=innermost,
                     origin=origin,
-                    active=None if self._extra is None else self._extra.active_until(now),
+                    active=self._more().active_until(now),
                 )
             )
+            self._more().is_ended = True
 
     def _time(self, around: Running | None) -> None:
         """Let the forecast, if there is one around the phase, know of it."""
@@ -962,6 +982,7 @@ class Extra:
     resumed_at: float | None = None  # clock seconds at which the body went on; None if there is no body
     active = 0.0  # seconds inside the body before that
     is_suspended = False
+    is_told = is_ended = False  # whether its start, and its end, were told
 
     def suspend(self, now: float) -> None:
         """Take it that the body has yielded."""
