@@ -19,7 +19,7 @@ FLOORS = [
     {"_report", "_environment", "_fault", "_forks", "_loops", "_wrap", "events", "durations", "eta", "plan", "stalls"},
     {"_tally", "_vigil", "_carrier", "_records", "metalog", "timeline", "totals"},
     {"_process", "_monitor", "_spec", "sinks", "reader", "summary"},
-    {"comparison", "export"},
+    {"comparison", "export", "_history"},
     {"_tables"},
     {"outlook"},
     {"_dispatcher"},

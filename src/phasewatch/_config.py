@@ -221,6 +221,16 @@ def checked_clock(caller: str, clock: Callable[[], float] | None) -> Callable[[]
     return clock
 
 
+def checked_path(caller: str, option: str, path: str | os.PathLike[str] | None) -> str | None:
+    """Return a path as a text; raises TypeError for what is none."""
+    if path is None:
+        return None
+    try:
+        return os.fsdecode(path)
+    except TypeError:
+        raise TypeError(f"{caller}: {option}={shown(path)} must be the path of a file") from None
+
+
 def checked_log(caller: str, log: str | os.PathLike[str] | None) -> JsonlSink | None:
     """Return the event log at a path; raises TypeError for what is none."""
     if log is None:

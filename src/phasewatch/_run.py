@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ._annotations import TYPE_CHECKING
-from ._config import checked_clock, checked_log, checked_sinks, default_tracker
+from ._config import checked_clock, checked_log, checked_path, checked_sinks, default_tracker
 from ._forks import ForkSafeLock
-from ._report import failure, shown
+from ._report import failure, shown, warn
 from ._spec import PhaseSpec, as_text
 from ._tracker import DISABLED, Phase, Tracker
 from .eta import Forecast
@@ -27,18 +27,20 @@ if TYPE_CHECKING:
 class Run(Phase):
     """A run: the phase around all others, and a record of its own."""
 
-    __slots__ = ("_clock", "_log", "_plan", "_sinks", "_unwatch")
+    __slots__ = ("_clock", "_expected", "_history", "_log", "_plan", "_sinks", "_unwatch")
 
     role = "run"
 
     def __init__(
         self, name: str, spec: PhaseSpec, plan: Schedule | None, sinks: tuple[Sink, ...] | None,
-        log: JsonlSink | None, clock: Callable[[], float] | None,
+        log: JsonlSink | None, history: str | None, clock: Callable[[], float] | None,
     ) -> None:  # fmt: skip
         self._prepare(default_tracker, name, spec)
         self._plan = plan
         self._sinks = sinks
         self._log = log
+        self._history = history
+        self._expected: dict[str, tuple[float, int, float]] = {}
         self._clock = clock
 
     @property
@@ -52,6 +54,8 @@ class Run(Phase):
             from . import _termination  # here: the module signal costs a third of what phasewatch does
 
             self._unwatch = _termination.unwatch if _termination.watch() else None
+        if self._history is not None and not self._is_open():  # before the clock runs
+            self._expected = _durations_of(self._history)
         try:
             super().__enter__()
         finally:
@@ -61,7 +65,10 @@ class Run(Phase):
 
     def _time(self, around: Running | None) -> None:
         phases = () if self._plan is None else self._plan.phases()
-        self._more().timing = Forecast(phases).begin(self.name, self._started)
+        forecast = Forecast(phases)
+        for name, (seconds, count, deviation) in self._expected.items():
+            forecast.expect(name, seconds, count, deviation)
+        self._more().timing = forecast.begin(self.name, self._started)
 
     def _place(self, outer: Phase | None) -> tuple[Phase | None, Tracker]:
         # A run inside a run is a record of its own.
@@ -97,7 +104,7 @@ class Run(Phase):
         return True
 
     def _again(self, name: str, spec: PhaseSpec) -> Phase:
-        return Run(name, spec, self._plan, self._sinks, self._log, self._clock)
+        return Run(name, spec, self._plan, self._sinks, self._log, self._history, self._clock)
 
 
 class _PlannedTracker(Tracker):
@@ -150,6 +157,16 @@ class _PlannedTracker(Tracker):
         return deviations
 
 
+def _durations_of(history: str) -> dict[str, tuple[float, int, float]]:
+    from ._history import durations_of  # here: it reads, which few runs do
+
+    try:
+        return durations_of(history)
+    except Exception as error:
+        warn(f"run: history={shown(history)} cannot be read, and is left out: {error}; give the log of an earlier run")
+        return {}
+
+
 def _warnings_of(plan: Schedule) -> list[dict[str, str]]:
     try:
         return [warning.as_dict() for warning in plan.warnings()]
@@ -163,6 +180,7 @@ def run(
     *,
     plan: TrainingPlan | Plan | None = None,
     log: str | os.PathLike[str] | None = None,
+    history: str | os.PathLike[str] | None = None,
     sinks: Iterable[Sink] | None = None,
     clock: Callable[[], float] | None = None,
     message: str | None = "Training Finished Successfully!",
@@ -178,9 +196,14 @@ def run(
             says when the run completes. From it, a step knows its epoch, and the last banner that a run is for
             validation only.
         log: the path of an event log, one JSON object a line; the run is added to what is there. It has the sinks beside it.
+        history: the path of the log of an earlier run. Until phases of a kind have been seen, they are expected to take as
+            long as they did there.
         sinks: who hears of the events; by default those of `phasewatch.configure`. These are closed when the run ends.
         clock: monotonic seconds, with an optional ``wall()``; by default that of `phasewatch.configure`.
         message: shown in the last banner.
+
+    Warns:
+        PhasewatchWarning: a history that cannot be read; it is left out.
 
     Raises:
         TypeError: a plan, a path, a sink or a clock that is none.
@@ -197,4 +220,4 @@ def run(
         if warnings:
             attributes["plan_warnings"] = warnings
     spec = PhaseSpec(name, message=message, attributes=attributes)
-    return Run(as_text(name), spec, plan, sinks, checked_log("run", log), clock)
+    return Run(as_text(name), spec, plan, sinks, checked_log("run", log), checked_path("run", "history", history), clock)

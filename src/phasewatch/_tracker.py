@@ -382,8 +382,13 @@ class Phase:
         self._tell_start(tracker)
 
     def _tell_start(self, tracker: Tracker, seconds_ago: float = 0.0) -> None:
-        tracker.emit(PhaseStarted(self._describe(), tracker.wall() - seconds_ago))
-        self._more().is_told = True
+        extra = self._more()
+        extra.is_told = True
+        try:
+            tracker.emit(PhaseStarted(self._describe(), tracker.wall() - seconds_ago))
+        except (RecursionError, MemoryError):
+            extra.is_told = False
+            raise
 
     def _close(self, error: BaseException | None) -> None:
         tracker = self._tracker
