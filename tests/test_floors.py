@@ -38,7 +38,7 @@ ROOMS = {
         {"parse"},
         {"__init__"},
     ],
-    "sinks": [{"console", "jsonl", "otel", "queued", "stdlib"}, {"__init__"}],
+    "sinks": [{"jsonl", "live", "otel", "queued", "region", "stdlib"}, {"console"}, {"__init__"}],
 }
 
 
