@@ -21,6 +21,7 @@ FLOORS = [
     {"_process", "_monitor", "_spec", "sinks", "reader", "summary"},
     {"comparison", "export"},
     {"_tables"},
+    {"_watch"},
     {"_dispatcher"},
     {"_tracker"},
     {"_config"},

@@ -95,14 +95,17 @@ class ConsoleSink:
         # Under the lock from the start: the totals too are fed by several threads.
         with self._lock:
             totals = self._add_up(event)
-            lines = self._lines(event)
-            if lines or totals is not None:
-                elapsed = event.elapsed if isinstance(event, PhaseEnded) else 0.0
-                if _sigpipe_kills():
-                    with _without_sigpipe():
-                        self._write(lines, totals, elapsed)
-                else:
+            self._tell(event, totals)
+
+    def _tell(self, event: Event, totals: Totals | None) -> None:
+        lines = self._lines(event)
+        if lines or totals is not None:
+            elapsed = event.elapsed if isinstance(event, PhaseEnded) else 0.0
+            if _sigpipe_kills():
+                with _without_sigpipe():
                     self._write(lines, totals, elapsed)
+            else:
+                self._write(lines, totals, elapsed)
 
     def close(self) -> None:
         """Give the terminal its lowest lines back. Nothing else is held open: the stream belongs to the program."""
