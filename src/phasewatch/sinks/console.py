@@ -88,7 +88,8 @@ class ConsoleSink:
             try:
                 self._show(self._region, event)
             except Exception:
-                self._region = None
+                region, self._region = self._region, None
+                region.close()
                 failure("the live view could not be shown; the program goes on without it")
         if self._mode == "off" or (isinstance(event, PhaseAlive) and self._is_terminal()):  # there, a person sees it
             return

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 INTERVAL = 0.25  # seconds between two frames
 
-_IDLE_FRAMES = 8  # in which nothing is shown, before the thread ends
 _NARROWEST, _LOWEST = 20, 6  # columns and lines of a window that has room for a region
 _PATIENCE = 1.0  # seconds that a terminal may take for the rest of a frame
 
@@ -84,7 +83,7 @@ class Region:
             if not self._is_known_to_atexit:
                 atexit.register(self.close)
                 self._is_known_to_atexit = True
-            if self._threaded and (self._stop is None or self._stop.is_set()):
+            if self._threaded:
                 self._stop = threading.Event()
                 threading.Thread(target=self._work, args=(self._stop,), name="phasewatch-live", daemon=True).start()
             _shown = self
@@ -96,6 +95,8 @@ class Region:
         with self._lock:
             if not self.is_open:
                 return
+            if self._stop is not None:
+                self._stop.set()
             try:
                 if self._drawn[2]:
                     self._write(self._erased())
@@ -179,21 +180,11 @@ class Region:
         try:
             # A background process that writes to its terminal may be stopped for it: not because of us.
             signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTTOU])
-            idle = 0
             while not stop.wait(INTERVAL):
-                idle = 0 if self.draw() or self.is_open else idle + 1
-                if idle >= _IDLE_FRAMES and self._may_end(stop):
-                    return
+                self.draw()
         except Exception:
-            stop.set()
             self.close()
             failure("the live view could not be drawn; the program goes on without it")
-
-    def _may_end(self, stop: threading.Event) -> bool:
-        with self._lock:
-            if not self.is_open:
-                stop.set()
-            return stop.is_set()
 
 
 def _room(rows: int) -> str:
