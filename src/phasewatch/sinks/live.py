@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SILENCE = 90.0  # seconds without an event after which a log is said to be silent; a quiet phase is heard of each minute
 
 _MOST_PHASES = 10_000  # open at once; a log that opens and never ends must not fill the memory
-_MOST_METRICS = 12  # of a phase, that are shown if there is room
+_MOST_METRICS, _MOST_KEPT = 12, 200  # of a phase, that are shown if there is room, and that are kept
 _NARROWEST_NAME = 8  # columns
 _WIDE_BAR, _BAR, _WIDE_WINDOW = 20, 10, 100
 _DEEPEST = 20  # levels that are indented
@@ -63,7 +63,7 @@ class _Open:
 
     def log(self, values: Mapping[str, float]) -> None:
         for name, value in values.items():
-            if name in self.logged or len(self.logged) < _MOST_METRICS:
+            if name in self.logged or len(self.logged) < _MOST_KEPT:
                 self.logged[name] = value
         self.shown = None
 
@@ -77,7 +77,10 @@ class _Open:
         if self.shown is None:
             counted = self.phase.counters
             self.shown = [f"{one_line(name)} {_of(n, counted.get(name))}" for name, n in list(self.counters.items())[:4]]
-            values = dict(list({**self.means, **self.logged}.items())[:_MOST_METRICS])
+            # Seconds of parts come last: a row has its own.
+            values = dict(
+                sorted({**self.means, **self.logged}.items(), key=lambda item: item[0].startswith("timing"))[:_MOST_METRICS]
+            )
             short = short_names(values)
             self.shown += [f"{one_line(short[name])}={_number(value)}" for name, value in values.items()]
         return self.shown
