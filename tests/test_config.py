@@ -149,7 +149,7 @@ def test_an_unknown_console_mode_warns_and_the_console_speaks(phaselog: PhaseLog
     from phasewatch import _config
 
     monkeypatch.setenv("PHASEWATCH_CONSOLE", "loud")
-    with pytest.warns(phasewatch.PhasewatchWarning, match="='loud' is taken as auto; it may be auto, plain, off"):
+    with pytest.warns(phasewatch.PhasewatchWarning, match="='loud' is taken as auto; it may be auto, plain, live, off"):
         (sink,) = _config._console()
     assert isinstance(sink, phasewatch.sinks.ConsoleSink)
 

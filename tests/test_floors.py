@@ -21,7 +21,7 @@ FLOORS = [
     {"_process", "_monitor", "_spec", "sinks", "reader", "summary"},
     {"comparison", "export", "_history"},
     {"_tables"},
-    {"outlook"},
+    {"outlook", "_watch"},
     {"_dispatcher", "_extra"},
     {"_outlet"},
     {"_counting"},
@@ -41,7 +41,7 @@ ROOMS = {
         {"parse"},
         {"__init__"},
     ],
-    "sinks": [{"console", "jsonl", "otel", "queued", "stdlib"}, {"__init__"}],
+    "sinks": [{"jsonl", "live", "otel", "queued", "region", "stdlib"}, {"console"}, {"__init__"}],
     "eta": [{"lengths"}, {"forecast"}, {"__init__"}],
     "plan": [{"shell", "values"}, {"schedule"}, {"configuration"}, {"training"}, {"__init__"}],
 }

@@ -14,6 +14,7 @@ import phasewatch
 from phasewatch import phase
 from phasewatch._tables import summary_parts
 from phasewatch.sinks import ConsoleSink
+from phasewatch.sinks.live import LiveView
 from phasewatch.testing import FakeClock, MemorySink
 
 # Fonts come from the reader's own machine: a picture that asks the network for one is not shown everywhere.
@@ -65,6 +66,37 @@ def a_failure(screen: Console) -> None:
         pass
 
 
+def a_live_view(screen: Console) -> None:
+    """A run in which live mode shows what is open, below what scrolls."""
+    clock, kept = FakeClock(), MemorySink()
+    view = LiveView(clock=clock, age=lambda event: clock.wall() - event.time)
+    above = ConsoleSink(screen)
+    plan = phasewatch.TrainingPlan(35, epochs=3, steps_per_epoch=12, test_freq=10)
+    with (
+        phasewatch.run("grpo", clock=clock, plan=plan, sinks=[kept]),
+        phase("TRAINING", total=35, unit="step", epochs=3, start=18) as training,
+    ):
+        for _ in range(2):
+            with training.step() as step:
+                clock.advance(42)
+                step.log(loss=0.234, kl=0.012, finish_ratio=0.955)
+        with (
+            phase("PERIODIC VALIDATION", step=20),
+            phase("VALIDATION", total=28, unit="batch", counters={"questions": 7405}) as validation,
+        ):
+            for reward in (0.71, 0.68, 0.74, 0.73, 0.74):
+                clock.advance(41.1)
+                validation.advance(questions=265, reward=reward)
+            clock.advance(12)
+            for event in kept.events:
+                view.take(event)
+            for event in kept.events[-20:]:
+                if not isinstance(event, phasewatch.PhaseProgressed):
+                    above.emit(event)
+            for row in view.rows(screen.width - 1, 12):
+                screen.print(row, soft_wrap=True, end="\n")
+
+
 def a_summary(screen: Console) -> None:
     """What ``phasewatch summary`` says of a run that died."""
     clock, kept = FakeClock(), MemorySink()
@@ -94,7 +126,7 @@ def a_summary(screen: Console) -> None:
 
 def main() -> None:
     """Write each picture beside this file."""
-    for name, flow in {"run": a_run, "failure": a_failure, "summary": a_summary}.items():
+    for name, flow in {"run": a_run, "failure": a_failure, "live": a_live_view, "summary": a_summary}.items():
         screen = console()
         flow(screen)
         svg = screen.export_svg(title=f"phasewatch: {name}", theme=MONOKAI, code_format=FORMAT, unique_id=name)

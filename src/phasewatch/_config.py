@@ -118,7 +118,7 @@ def _console() -> list[Sink]:
     if mode not in MODES:
         warn(f"PHASEWATCH_CONSOLE={mode!r} is taken as auto; it may be {', '.join(MODES)}")
         mode = "auto"
-    return [ConsoleSink(mode="plain" if mode == "plain" else "auto")]
+    return [ConsoleSink(mode=mode)]  # type: ignore[arg-type]  # one of MODES
 
 
 def _jsonl_sink(path: str) -> JsonlSink:
@@ -149,8 +149,8 @@ def configure(
 ) -> None:
     """Say where phases go from now on; what is left out stays as it is.
 
-    Without a call, they go to the console on standard output (``PHASEWATCH_CONSOLE=auto|plain|off``) and to the event log
-    of ``PHASEWATCH_LOG=path``, unless ``PHASEWATCH_DISABLE=1`` switches phasewatch off.
+    Without a call, they go to the console on standard output (``PHASEWATCH_CONSOLE=auto|plain|live|off``) and to the event
+    log of ``PHASEWATCH_LOG=path``, unless ``PHASEWATCH_DISABLE=1`` switches phasewatch off.
 
     Args:
         sinks: who hears of the events, of phases inside a run too unless that has sinks of its own; ``[]`` is nobody.

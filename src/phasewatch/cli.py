@@ -1,4 +1,4 @@
-"""The command: ``phasewatch summary``, ``diff``, ``export`` and ``plan``. A thin face over the functions of the package.
+"""The command: ``phasewatch summary``, ``watch``, ``diff``, ``export`` and ``plan``. A thin face over the package.
 
 Exit codes: 0, all is well; 1, a run that did not complete, one that became slower than ``--fail-above`` allows, or a plan
 with warnings; 2, a call or a file that could not be used. 141 when the reader of a pipe has gone, 130 after Ctrl-C.
@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="phasewatch", description=description, allow_abbrev=False)
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version, and exit")
     commands = parser.add_subparsers(title="commands", metavar="command", required=True)
-    for add in (_add_summary, _add_diff, _add_export, _add_plan):
+    for add in (_add_summary, _add_watch, _add_diff, _add_export, _add_plan):
         add(commands)
     return parser
 
@@ -103,8 +103,12 @@ def _with_events(source: str, reading: Iterator[Event]) -> Iterator[Event]:
         found = True
         yield event
     if not found:
-        name = "standard input" if source == _STANDARD_INPUT else source
-        raise _UnusableError(f"{name}: no phases in it; is it a log of a run with phasewatch, or its META LOG?")
+        raise _no_phases(source)
+
+
+def _no_phases(source: str) -> _UnusableError:
+    name = "standard input" if source == _STANDARD_INPUT else source
+    return _UnusableError(f"{name}: no phases in it; is it a log of a run with phasewatch, or its META LOG?")
 
 
 def _print_json(figures: dict[str, Any]) -> None:
@@ -149,6 +153,28 @@ def _summary_of(source: str) -> Any:
     for event in _with_events(source, reading):
         aggregate.add(event)
     return aggregate.summary(skipped=reading.skipped, dropped=reading.dropped)
+
+
+def _add_watch(commands: Any) -> None:
+    parser = _command(
+        commands, "watch", _watch, "a run while it goes on: what is open, how far it is, and what has ended",
+        "It ends when the run has ended, and when Ctrl-C is pressed. The exit code is 1 if the run did not complete.",
+    )  # fmt: skip
+    parser.add_argument("log", help=_LOG)
+    parser.add_argument("--once", action="store_true", help="print what is open now, and exit")
+
+
+def _watch(options: argparse.Namespace) -> int:
+    from ._watch import look, watch
+
+    source = sys.stdin if options.log == _STANDARD_INPUT else options.log
+    if options.once:
+        summary = look(source, sys.stdout)
+        if summary.status is None:
+            raise _no_phases(options.log)
+    else:
+        summary = watch(source, sys.stdout)
+    return OK if summary.status == "completed" else UNWELL
 
 
 def _add_diff(commands: Any) -> None:

@@ -553,7 +553,7 @@ def test_off_writes_nothing_and_plain_writes_the_bytes_of_a_pipe_anywhere(a_run:
 
 def test_an_unknown_mode_is_refused_with_those_that_exist() -> None:
     wrong: Any = "loud"
-    with pytest.raises(ValueError, match="mode='loud' must be one of auto, plain, off"):
+    with pytest.raises(ValueError, match="mode='loud' must be one of auto, plain, live, off"):
         ConsoleSink(mode=wrong)
 
 

@@ -17,11 +17,14 @@ from rich.text import Text
 
 from .._environment import flag
 from .._forks import ForkSafeLock
+from .._report import failure
 from ..durations import format_average, format_duration
-from ..events import PhaseAlive, PhaseEnded, PhaseStarted
+from ..events import PhaseAlive, PhaseEnded, PhaseProgressed, PhaseStarted
 from ..metalog.banners import RULE_WIDTH, blocks, shown_name
 from ..metalog.plain import encodable
 from ..totals import Totals
+from .live import LiveView
+from .region import Region
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 
     from ..events import Event
 
-MODES = ("auto", "plain", "off")
+MODES = ("auto", "plain", "live", "off")
 
 _MOST_ROWS = 40
 _PATIENCE = 1.0  # seconds that a full pipe may take
@@ -51,13 +54,21 @@ class ConsoleSink:
 
     Args:
         console: a rich console; by default one on standard output, looked up at each write, so that a redirection holds.
-        mode: ``"auto"``, ``"plain"`` (as in a pipe, everywhere) or ``"off"``.
+        mode: ``"auto"``, ``"plain"`` (as in a pipe, everywhere), ``"live"`` (as auto; but in a terminal, while a run goes
+            on, what is open stands in the lowest lines, in place of lines of progress) or ``"off"``.
+        view: what is shown live, of a log that is replayed; by default the phases of this process.
 
     Raises:
         ValueError: a mode that does not exist.
     """
 
-    def __init__(self, console: Console | None = None, mode: Literal["auto", "plain", "off"] = "auto") -> None:
+    def __init__(
+        self,
+        console: Console | None = None,
+        mode: Literal["auto", "plain", "live", "off"] = "auto",
+        *,
+        view: LiveView | None = None,
+    ) -> None:
         if mode not in MODES:
             raise ValueError(f"ConsoleSink: mode={mode!r} must be one of {', '.join(MODES)}")
         self._console = console if console is not None else _standard_console()
@@ -66,28 +77,74 @@ class ConsoleSink:
         self._totals: dict[str, Totals] = {}  # by run
         # Two threads that write at once must agree on the blank line between them.
         self._lock = ForkSafeLock(order=1)
+        self._is_of_log = view is not None
+        self._view = view if view is not None else LiveView()
+        self._region = Region(self._view.rows) if mode == "live" and os.name == "posix" else None
+        self._process = os.getpid()
 
     def emit(self, event: Event) -> None:
         """Write what the META LOG says of the event, if anything."""
+        if self._region is not None and self._process == os.getpid():  # a fork's child writes into the same terminal
+            try:
+                self._show(self._region, event)
+            except Exception:
+                region, self._region = self._region, None
+                region.close()
+                failure("the live view could not be shown; the program goes on without it")
         if self._mode == "off" or (isinstance(event, PhaseAlive) and self._is_terminal()):  # there, a person sees it
             return
         # Under the lock from the start: the totals too are fed by several threads.
         with self._lock:
             totals = self._add_up(event)
-            lines = self._lines(event)
-            if lines or totals is not None:
-                elapsed = event.elapsed if isinstance(event, PhaseEnded) else 0.0
-                if _sigpipe_kills():
-                    with _without_sigpipe():
-                        self._write(lines, totals, elapsed)
-                else:
+            self._tell(event, totals)
+
+    def _tell(self, event: Event, totals: Totals | None) -> None:
+        lines = self._lines(event)
+        if lines or totals is not None:
+            elapsed = event.elapsed if isinstance(event, PhaseEnded) else 0.0
+            if _sigpipe_kills():
+                with _without_sigpipe():
                     self._write(lines, totals, elapsed)
+            else:
+                self._write(lines, totals, elapsed)
 
     def close(self) -> None:
-        """Nothing is held open: the stream belongs to the program."""
+        """Give the terminal its lowest lines back. Nothing else is held open: the stream belongs to the program."""
+        if self._region is not None:
+            self._region.close()
+
+    def _show(self, region: Region, event: Event) -> None:
+        """Have the live view show the event, from the first phase that is in no other until none is open."""
+        if not region.is_open and not self._view.is_open and not self._begins(event):
+            return
+        self._view.take(event)
+        if not self._view.is_open:
+            region.close()  # before the last banner and the table
+        elif not region.is_open:
+            console = self._console
+            file = console.file
+            fileno = _plain_fileno(file)
+            if (
+                fileno is not None
+                and self._is_terminal()
+                and _is_tty(file)
+                and not (console.is_dumb_terminal or console.is_jupyter or console.record)
+            ):
+                region.open(fileno, console, getattr(file, "encoding", None) or "utf-8")
+
+    def _begins(self, event: Event) -> bool:
+        """Whether the live view begins here: of processes that share a terminal, the first one has it."""
+        if self._is_of_log:
+            return True
+        phase = event.phase
+        rank = phase.place.rank if phase.place is not None else None
+        # In a run alone: that ends its phases when SIGTERM comes, so that the terminal is left as it was.
+        return isinstance(event, PhaseStarted) and phase.role == "run" and phase.parent is None and not rank
 
     def _lines(self, event: Event) -> list[_Line]:
         lines: list[_Line] = []
+        if isinstance(event, PhaseProgressed) and self._region is not None and self._region.is_open:
+            return lines
         for block in blocks(event):
             if block.is_banner and not self._after_blank:
                 lines.append(("blank", "", block.tone))
@@ -98,7 +155,7 @@ class ConsoleSink:
         return lines
 
     def _is_terminal(self) -> bool:
-        return self._mode == "auto" and self._console.is_terminal
+        return self._mode in ("auto", "live") and self._console.is_terminal
 
     def _add_up(self, event: Event) -> Totals | None:
         """Count the event into the table of its run; return that when the run is over."""
