@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import statistics
 import textwrap
@@ -50,10 +51,15 @@ class Code:
 
     def measure(self) -> Measure:
         """Return what measures it."""
-        names: dict[str, Any] = {}
-        exec(compile(self.source(), f"<{self.code}>", "exec"), names)  # our own source
-        measured = names["measured"]
-        return lambda n: measured(n, time.perf_counter, repeat)
+        return _compiled(self)
+
+
+@functools.cache  # what is run once may not be undone: eliot writes to every file that it was ever given
+def _compiled(code: Code) -> Measure:
+    names: dict[str, Any] = {}
+    exec(compile(code.source(), f"<{code.code}>", "exec"), names)  # our own source
+    measured = names["measured"]
+    return lambda n: measured(n, time.perf_counter, repeat)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import platform
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
@@ -86,10 +87,15 @@ def lines(row: Row) -> list[Line]:
                 text = f"{amount(reached.value)} ({amount(reached.low)} to {amount(reached.high)})"
                 said.append(Line(row.work, f"≤ {amount(seconds)}{over}", text, is_met, ours, peers))
             case Share(peer, share):
-                said.append(Line(row.work, f"≤ {share:.2g} of {peer}", _ratio(reached), is_met, ours, peers))
+                said.append(Line(row.work, f"≤ {_fraction(share)} of {peer}", _ratio(reached), is_met, ours, peers))
             case Holds(text):
                 said.append(Line(row.work, text, "so" if is_met else "not so", is_met, ours, peers))
     return said
+
+
+def _fraction(share: float) -> str:
+    fraction = Fraction(share).limit_denominator(50)
+    return str(fraction) if fraction.numerator == 1 < fraction.denominator > 2 else f"{share:g}"
 
 
 def _ratio(reached: Reached) -> str:
