@@ -42,9 +42,9 @@ what it adds to the bare one, the few microseconds in which it begins included. 
 """
 INSTRUCTIONS = """## Instructions
 
-Of one turn, as valgrind counts them: they repeat where times do not, to about one instruction for loops and ten for the rest.
-tqdm has nothing to show meanwhile, which is when it is cheapest; phasewatch's thread has nothing to look at. Loops count
-what they add to the bare one.
+Of one turn, as valgrind counts them: they repeat where times do not, to about one instruction for loops and ten for the
+rest. tqdm has nothing to show meanwhile, which is when it is cheapest; phasewatch's thread has nothing to look at. Loops
+count what they add to the bare one.
 """
 README = (
     "`track` over a list", "`track` over a generator", "`advance()`, shown", "`advance(questions=256, reward=0.5)`, shown",
@@ -78,7 +78,15 @@ def _said(rows: list[Row], rounds: int | None) -> Iterator[Line]:
     yield from lines if all(line.is_met for line in lines) else report.of_million(growth.million())
 
 
-def _counted() -> Iterator[str]:
+def _of_workloads(rounds: int) -> Iterator[str]:
+    return report.of_workloads(workloads.measured(rounds))
+
+
+def _of_growth(rounds: int) -> Iterator[str]:
+    return report.of_growth(growth.growths(rounds))
+
+
+def _of_instructions(rounds: int) -> Iterator[str]:
     if instructions.is_present():
         yield from report.of_instructions(instructions.count(cases.instructions()))
     else:
@@ -112,12 +120,8 @@ def main(arguments: list[str]) -> int:
 
     few = options.rounds or FEW
     parts = [f"{report.head()}\n\n{len(said) - len(short)} of {len(said)} bounds are met.\n", *report.table(said), ""]
-    for heading, section in (
-        (REAL_WORK, lambda: report.of_workloads(workloads.measured(few))),
-        (GROWTH, lambda: report.of_growth(growth.growths(few))),
-        (INSTRUCTIONS, _counted),
-    ):
-        lines = [heading, *section(), ""]
+    for heading, section in ((REAL_WORK, _of_workloads), (GROWTH, _of_growth), (INSTRUCTIONS, _of_instructions)):
+        lines = [heading, *section(few), ""]
         print(*lines, sep="\n", flush=True)
         parts += lines
     if options.rounds:

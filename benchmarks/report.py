@@ -150,14 +150,15 @@ def of_instructions(counted: list[tuple[str, dict[str, float]]]) -> Iterator[str
 
 def of_growth(growths: list[Growth]) -> Iterator[str]:
     """Yield a table for each thing that grows."""
-    for over in dict.fromkeys(growth.over for growth in growths):
+    for number, over in enumerate(dict.fromkeys(growth.over for growth in growths)):
+        if number:
+            yield ""
         some = [growth for growth in growths if growth.over == over]
         sizes = list(some[0].costs)
         yield _line(f"{over}:", *(f"{size:,}" for size in sizes))
         yield "|---" * (len(sizes) + 1) + "|"
         for growth in some:
             yield _line(growth.work, *(amount(growth.costs[size]) for size in sizes))
-        yield ""
 
 
 def of_workloads(workloads: dict[str, Times]) -> Iterator[str]:
