@@ -202,7 +202,8 @@ class Stacks(RuleBasedStateMachine):
             self.stack, self.holds, place.is_running = here, holds, False
 
     def do_fork(self) -> None:
-        if len(self.places) < 6:
+        # Not in a body: what goes on around that is whatever reads from it, for a task that was begun in it too.
+        if len(self.places) < 6 and not any(reader.is_running for reader in self.readers):
             self.places.append(Place(copy_context(), list(self.stack)))
 
     # Generators.
