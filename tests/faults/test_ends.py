@@ -201,15 +201,26 @@ def test_a_group_ends_a_phase_as_what_it_is(phaselog: PhaseLog, parts: list[Base
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups came with Python 3.11")
-def test_a_group_that_holds_itself_a_thousand_deep_is_told_and_left_as_it_was(phaselog: PhaseLog) -> None:
+@pytest.mark.parametrize(("depth", "width"), [(3000, 1), (100, 2)])
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_group_nested_deeper_than_calls_may_be_or_holding_one_thing_many_times_loses_no_end(
+    phaselog: PhaseLog, depth: int, width: int, is_told: bool
+) -> None:
     make: Any = getattr(builtins, "ExceptionGroup")  # noqa: B009  # not there in 3.10
-    group = ValueError("no")
-    for _ in range(50):
-        group = make("deep", [group, group])
-    with pytest.raises(make) as caught, phase("OUTER"), phase("A"):
+    group: Exception | None = None
+    with pytest.raises(make) as caught, phase("OUTER"):
+        try:
+            with phase("PART"):
+                raise ValueError("no")
+        except ValueError as error:
+            group = error if is_told else ValueError("another")
+        for _ in range(depth):
+            group = make("deep", [group] * width)
         raise group
     assert caught.value is group
-    assert ends(phaselog.events)["OUTER"].origin == ("OUTER", "A")
+    end = ends(phaselog.events)["OUTER"]
+    assert (end.status, end.innermost) == ("failed", not is_told)
+    assert end.origin == (("OUTER", "PART") if is_told else ("OUTER",))
 
 
 @pytest.mark.parametrize("failure", [MemoryError, RecursionError, OSError])

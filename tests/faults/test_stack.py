@@ -343,4 +343,4 @@ class Stacks(RuleBasedStateMachine):
 
 
 TestStacks = Stacks.TestCase
-TestStacks.settings = settings(max_examples=100, stateful_step_count=20)
+TestStacks.settings = settings(max_examples=60, stateful_step_count=12)
