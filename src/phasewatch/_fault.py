@@ -43,14 +43,25 @@ def path_of(error: BaseException, faults: tuple[Fault, ...]) -> tuple[str, ...] 
 
     A group counts as seen if all that it holds were.
     """
-    for fault in reversed(faults):
-        if fault.is_of(error):
-            return fault.path
-    parts = getattr(error, "exceptions", None)
-    if not faults or not isinstance(parts, tuple) or not parts:
-        return None
-    paths = [path_of(part, faults) for part in parts if isinstance(part, BaseException)]
-    return paths[0] if paths and None not in paths else None
+    # With a list of its own, since groups may be nested deeper than Python calls, and hold one thing many times.
+    first = None
+    looked_at: set[int] = set()
+    waiting = [error] if faults else []
+    while waiting:
+        one = waiting.pop()
+        if id(one) in looked_at:
+            continue
+        looked_at.add(id(one))
+        path = next((fault.path for fault in reversed(faults) if fault.is_of(one)), None)
+        if path is None:
+            held = getattr(one, "exceptions", None)
+            parts = [part for part in held if isinstance(part, BaseException)] if isinstance(held, tuple) else []
+            if not parts:
+                return None
+            waiting += reversed(parts)
+        elif first is None:
+            first = path
+    return first
 
 
 def told(error: BaseException) -> tuple[str, str]:
