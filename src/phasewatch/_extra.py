@@ -24,6 +24,7 @@ class Extra:
     warned: frozenset[str] = frozenset()  # what was warned of
     depth = 0  # of entries while it was open already
     inner: Any = None  # what was current in the generator's body when it yielded
+    before: Any = None  # the phase that was current where the body was resumed
     resumed_at: float | None = None  # clock seconds at which the body went on; None if there is no body
     active = 0.0  # seconds inside the body before that
     is_suspended = False

@@ -494,7 +494,7 @@ class Phase(Counting):
             innermost = _innermost()
             extra.inner = innermost if innermost is not None and innermost._is_inside(self) else self
             if innermost is extra.inner:
-                _current.set(self._outer)
+                _current.set(self._outer if extra.before is None else extra.before)
             extra.suspend(self._tracker.now())
         except Exception:
             failure(f"phase {self.name!r} could not be suspended; the program goes on")
@@ -505,6 +505,7 @@ class Phase(Counting):
             if self._is_open():
                 extra = self._more()
                 outer = _innermost()
+                extra.before = outer
                 if outer is None or not outer._is_inside(self):  # a task that was begun in the body may read from it
                     self._outer = outer
                 _current.set(extra.inner or self)

@@ -198,6 +198,7 @@ def test_a_context_that_was_copied_in_a_body_may_go_on_reading_from_it(phaselog:
     handle = inside.run(next, items)
     assert handle.name == "SOURCE"
     assert handle._outer is not handle, "who walks outward would walk in a circle"
+    assert inside.run(name_now) == "SOURCE", "as before it read"
     assert inside.run(list, items) == ["SOURCE"]
     assert name_now() is None
     assert inside.run(name_now) is None
