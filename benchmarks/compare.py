@@ -32,7 +32,7 @@ AGAIN = 2  # times the rounds, for a row that falls short
 FEW = 5  # rounds of what has no bound
 REAL_WORK = """## Real work
 
-Wall time beside the same work with neither phasewatch nor tqdm, with the console on. The training run is
+Processor time of all threads beside that of the same work without phasewatch and tqdm, the console on. The training run is
 `examples/train_grpo.py`; the loop multiplies matrices, and shows the loss. Both print to nowhere.
 """
 GROWTH = """## How the costs grow

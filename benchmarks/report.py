@@ -145,7 +145,7 @@ def of_instructions(counted: list[tuple[str, dict[str, float]]]) -> Iterator[str
     yield "|---|---|---|"
     for work, counts in counted:
         peers = ", ".join(f"{name} {count:,.0f}" for name, count in counts.items() if name != OURS)
-        yield _line(work, f"{round(counts[OURS]):,}", peers)
+        yield _line(work, f"{max(0, round(counts[OURS])):,}", peers)
 
 
 def of_growth(growths: list[Growth]) -> Iterator[str]:
