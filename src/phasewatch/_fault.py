@@ -46,8 +46,11 @@ def path_of(error: BaseException, faults: tuple[Fault, ...]) -> tuple[str, ...] 
     for fault in reversed(faults):
         if fault.is_of(error):
             return fault.path
-    parts = getattr(error, "exceptions", None)
-    if not faults or not isinstance(parts, tuple) or not parts:
+    try:
+        parts = getattr(error, "exceptions", None) if faults else None
+    except Exception:  # an exception with attributes of its own making
+        return None
+    if not isinstance(parts, tuple) or not parts:
         return None
     paths = [path_of(part, faults) for part in parts if isinstance(part, BaseException)]
     return paths[0] if paths and None not in paths else None
