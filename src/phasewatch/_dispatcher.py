@@ -118,7 +118,7 @@ class Dispatcher:
                 self._report(sink, "could not take an event")
 
     def _give_up(self, sink: Sink, event: Event, error: BaseException) -> bool:
-        """Owe an event no longer if the sink's own recursion, not want of room, kept it from it; return whether that is so."""
+        """Owe an event no longer if it was the sink itself that filled the stack; return whether it was."""
         frames, traceback = 0, error.__traceback__
         while traceback is not None:
             frames, traceback = frames + 1, traceback.tb_next

@@ -8,28 +8,26 @@ Entering, leaving and `advance` are hot paths: what most calls do stands in them
 
 from __future__ import annotations
 
-import time
 from _thread import get_ident
 from collections import deque
 from contextvars import ContextVar
 
 from . import _process, _wrap
-from ._annotations import TYPE_CHECKING, overload
-from ._dispatcher import Dispatcher
+from ._annotations import TYPE_CHECKING
+from ._counting import Counting
+from ._extra import Extra, stack_of
 from ._fault import Fault, path_of, told
 from ._monitor import Monitor
+from ._outlet import Outlet
 from ._process import COMPLETED, ENDED, FAILED, INTERRUPTED, NOT_OPEN_YET, PENDING, UNOPENED, State
 from ._report import failure, shown, warn
 from ._spec import APART, PLAIN, PhaseSpec, as_text, count_or_warn, make_spec
 from ._tally import EACH, Tally, as_count
-from ._vigil import HEARTBEAT, Kinds, Vigil, limit
-from .eta import Forecast
+from ._vigil import Vigil, limit
 from .events import (
-    MetricsLogged,
     PhaseAlive,
     PhaseEnded,
     PhaseInfo,
-    PhaseProgressed,
     PhaseResumed,
     PhaseStalled,
     PhaseStarted,
@@ -37,14 +35,13 @@ from .events import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
-    from typing import Any, ClassVar, Literal, TypeVar
+    from typing import Any, ClassVar, TypeVar
 
     from ._process import Process
-    from ._tally import Metric
     from .eta import Running
-    from .events import Event, Role, Sink, Status
+    from .events import Role, Sink, Status
     from .plan import Schedule
 
     Fn = TypeVar("Fn", bound=Callable[..., Any])
@@ -125,7 +122,7 @@ def look() -> None:
     _monitor.look(by_hand=True)
 
 
-class Tracker:
+class Tracker(Outlet):
     """Where phases go: a clock, and the sinks that hear of them.
 
     Phases opened with `phasewatch.phase` find theirs by themselves. A tracker of one's own serves tests, and libraries
@@ -138,40 +135,13 @@ class Tracker:
     """
 
     def __init__(self, sinks: Iterable[Sink] = (), clock: Callable[[], float] | None = None) -> None:
-        self.enabled = True
-        self.joins = False  # whether its phases join what is open around them, of whatever tracker
+        super().__init__(sinks, clock)
         self.open_runs: list[Phase] = []
         self.owed: deque[tuple[Phase, BaseException | None]] = deque(maxlen=_MOST_OWED)  # ends for which there was no room
-        self._use_sinks(sinks)
-        self._use_clock(clock)
-        self.heartbeat: Sequence[float] = HEARTBEAT
-        self.stalls: Literal["stack"] | bool = True  # whether they are told, and with the stack from the first time on
-        self.kinds = Kinds()
-
-    def _use_sinks(self, sinks: Iterable[Sink]) -> None:
-        self._dispatcher = Dispatcher(sinks)
-        self.listening = bool(self._dispatcher.sinks)  # an event for nobody is not built
-
-    def _use_clock(self, clock: Callable[[], float] | None) -> None:
-        self.clock = clock
-        self._last_now = 0.0
-        self._clock_failed = False
-        self._wall: Callable[[], float] = getattr(clock, "wall", time.time)
-        # The system's own clock does not fail.
-        self.now: Callable[[], float] = time.perf_counter if clock is None else self._guarded_now
-
-    @property
-    def sinks(self) -> tuple[Sink, ...]:
-        """The sinks that hear of what happens here."""
-        return self._dispatcher.sinks
 
     def phase(self, name: str | None = None, /, **options: Any) -> Phase:
         """Return a phase of this tracker; the options are those of `phasewatch.phase`."""
         return make_phase(self, name, make_spec(name, options))
-
-    def close(self) -> None:
-        """Close the sinks."""
-        self._dispatcher.close()
 
     def place(self, phase: Phase | None) -> tuple[Phase | None, Tracker]:
         """Return the parent and the tracker of a phase that is opened while ``phase`` is the current one."""
@@ -179,34 +149,8 @@ class Tracker:
             phase = phase._parent
         return phase, self
 
-    def _guarded_now(self) -> float:
-        """Return the clock's seconds; a clock that fails is reported once, and stands still."""
-        assert self.clock is not None
-        try:
-            self._last_now = self.clock()
-        except Exception:
-            self._report_clock("time stands still where it fails")
-        return self._last_now
-
-    def wall(self) -> float:
-        """Return the time of day, in seconds since 1970; that of the system where the clock's fails."""
-        try:
-            return self._wall()
-        except Exception:
-            self._report_clock("the system's time of day stands in")
-            return time.time()
-
-    def _report_clock(self, consequence: str) -> None:
-        if not self._clock_failed:
-            self._clock_failed = True
-            failure(f"the clock {self.clock!r} failed; the program goes on, {consequence}")
-
-    def emit(self, event: Event) -> None:
-        """Hand an event to the sinks."""
-        self._dispatcher.emit(event)
-
     def settle(self) -> None:
-        """Tell the ends for which there was no room, in order; raises RecursionError or MemoryError if there is none still."""
+        """Tell the ends for which there was no room, in order; RecursionError and MemoryError say that there is none yet."""
         owed = self.owed
         if len(owed) == _MOST_OWED:
             failure(f"there was so long no room to tell the ends of phases that only the last {_MOST_OWED} are told")
@@ -224,31 +168,23 @@ class Tracker:
                 failure(f"phase {phase.name!r} could not be closed; the program goes on")
 
 
-class Phase:
+class Phase(Counting):
     """One phase of the work: a ``with`` block, or a decorator around each call of a function.
 
     It is made by `phasewatch.phase`. Between entering and leaving, it is the handle through which the code inside tells
     how far it is. Nothing that it is told can raise: a mistake in a call is a `PhasewatchWarning`, once.
     """
 
-    # Few, since to make and to clear each costs a hundredth of a block.
-    __slots__ = (
-        "_extra", "_home", "_live", "_outer", "_parent", "_spec", "_started", "_stopped", "_tally", "_tracker", "name",
-    )  # fmt: skip
+    # Few, those of Counting among them, since to make and to clear each costs a hundredth of a block.
+    __slots__ = ("_home", "_outer", "_parent", "_stopped")
 
     role: ClassVar[Role] = "phase"
 
     if TYPE_CHECKING:
-        name: str
         _home: Tracker
         _tracker: Tracker
-        _spec: PhaseSpec
-        _live: State  # the process in which it is open, or what it is otherwise
-        _tally: Tally | None  # what it was told, and what it was promised
-        _extra: Extra | None
         _parent: Phase | None
         _outer: Phase | None  # what was current before
-        _started: float
         _stopped: float
 
     # It has no __init__, since a class without one is made in two thirds of the time.
@@ -285,18 +221,6 @@ class Phase:
         return None if self._live in NOT_OPEN_YET else self._describe().id
 
     @property
-    def done(self) -> int:
-        """Units done, those before the start included. An item that a loop of `track` works on is not done yet."""
-        return self._spec.start if self._tally is None else self._tally.position()
-
-    @property
-    def total(self) -> int | None:
-        """Units expected, or None."""
-        if self._tally is not None:
-            return self._tally.total
-        return None if callable(self._spec.total) else self._spec.total
-
-    @property
     def elapsed(self) -> float:
         """Seconds since the phase was entered; once it has ended, how long it took."""
         if self._live in NOT_OPEN_YET:
@@ -309,11 +233,6 @@ class Phase:
         if self._live in NOT_OPEN_YET:
             return None
         return 0.0 if self._live in ENDED else self._time_left(self._tracker.now())
-
-    @property
-    def metrics(self) -> Mapping[str, Metric]:
-        """What was logged, and the means of what `advance` was given: each with ``last``, ``mean`` and ``count``."""
-        return {} if self._tally is None else {**self._tally.means, **self._tally.logged}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} {self.status}>"
@@ -361,17 +280,16 @@ class Phase:
             except (RecursionError, MemoryError):  # here is room to note it, and none for a call of ours
                 if self._live is _process.process:
                     tracker = self._tracker
-                    self._stopped = time.perf_counter() if tracker.clock is None else tracker._last_now
+                    self._stopped = tracker.now() if tracker.clock is None else tracker._last_now
                     self._live = COMPLETED
                     if _get_current() is self:
                         _set_current(self._outer)
                     tracker.owed.append((self, error))
 
     def _enter(self: Self) -> Self:
-        if self._live is not PENDING and self._was_entered():
-            return self
-        is_ready = False
         try:
+            if self._live is not PENDING and self._was_entered():
+                return self
             process = _this_process()
             around = current()
             self._outer = _innermost()
@@ -383,23 +301,30 @@ class Phase:
             self._time(None if self._parent is None or self._parent._extra is None else self._parent._extra.timing)
             if self._spec is not PLAIN and self._spec is not APART:
                 self._take_options()
-            is_ready = True
             if tracker.listening:
                 self._open(tracker)
         except (RecursionError, MemoryError):  # where there is no room to tell of it, there is none to report
-            if not is_ready:  # else its end tells of both
-                if self._live is _process.process:
-                    _set_current(self._outer)
+            spec = self._spec
+            if self._live is not _process.process:
+                if self._live not in ENDED:  # else what is owed of its last block comes first
+                    self._live = UNOPENED
+            elif any(map(callable, (spec.total, spec.message, spec.step))):  # which could not be asked
+                _set_current(self._outer)
                 self._live = UNOPENED
+            elif self._extra is None:
+                self._extra = Extra()  # there is something to tell: its end tells of both
         except Exception:
-            if not self._is_open():
-                self._live = UNOPENED
-            failure(f"phase {self.name!r} could not be opened; the program goes on without it")
+            self._take_failure_to_open()
         except BaseException as error:  # Ctrl-C in a sink: Python will not call __exit__, so the stack is put right here
             if self._is_open():
                 self.__exit__(type(error), error, error.__traceback__)
             raise
         return self
+
+    def _take_failure_to_open(self) -> None:
+        if not self._is_open():
+            self._live = UNOPENED  # to leave it is no mistake of the caller
+        failure(f"phase {self.name!r} could not be opened; the program goes on without it")
 
     def _exit(self, error: BaseException | None) -> None:
         if not self._is_open() or (self._extra is not None and self._extra.depth):
@@ -423,7 +348,7 @@ class Phase:
     def _tell_start(self, tracker: Tracker, seconds_ago: float = 0.0) -> None:
         extra, parent = self._more(), self._parent
         if parent is not None and parent._extra is not None and not parent._extra.is_told and parent._is_open():
-            parent._tell_start(parent._tracker, max(0.0, self._started - parent._started))
+            parent._tell_before()
         extra.is_told = True
         try:
             tracker.emit(PhaseStarted(self._describe(), tracker.wall() - seconds_ago))
@@ -464,9 +389,6 @@ class Phase:
         if parent is not None and parent._tally is not None:
             self._report_to(parent, parent._tally)
 
-    def _is_open(self) -> bool:
-        return self._live is _process.process
-
     def _is_closed(self) -> bool:
         return self._live in ENDED
 
@@ -476,14 +398,16 @@ class Phase:
             self._more().depth += 1
             self._warn("open", "is entered while it is open; make a new one with phase(...) for each block")
             return True
+        if self._live in ENDED and self._tracker.owed:
+            self._tracker.settle()
         self._prepare(self._home, self.name, self._spec)
         return False
 
     def _leave_again(self) -> None:
         """Take the leaving of a phase that was entered twice, or is not open."""
-        extra = self._more()
-        if self._live is UNOPENED:  # which was reported
+        if self._live is UNOPENED or (self._live in ENDED and self._tracker.owed):  # there was a failure, or no room
             return
+        extra = self._more()
         if self._is_open():
             extra.depth -= 1
         elif self._live is PENDING or self._is_closed():  # else it was opened before a fork: the parent's to close
@@ -610,11 +534,6 @@ class Phase:
 
     def _report_to(self, parent: Phase, tally: Tally) -> None:
         """Tell an ended phase's parent, on its tally, what the phase means for it."""
-
-    def _more(self) -> Extra:
-        if self._extra is None:
-            self._extra = Extra()
-        return self._extra
 
     # In a generator the phase is current while the body runs, and not while it is suspended, when other code has the
     # thread. What the body has opened and not closed when it yields goes with it.
@@ -747,205 +666,6 @@ class Phase:
         quiet = vigil.quiet(now) if quiet is None else quiet
         self._tracker.emit(PhaseResumed(self._describe(), self._tracker.wall(), quiet=quiet, **self._measures(now)))
 
-    def _measures(self, now: float) -> dict[str, Any]:
-        """Return what an event tells of a phase that is under way."""
-        tally = self._tally
-        return {
-            "done": self.done,
-            "total": self.total,
-            "elapsed": max(0.0, now - self._started),
-            "eta": self._time_left(now),
-            "counters": dict(tally.counters) if tally is not None else None,
-            "means": tally.mean_values() if tally is not None else None,
-        }
-
-    # Progress.
-
-    if TYPE_CHECKING:
-
-        def advance(self, n: int = 1, /, *, weight: float | None = None, **values: object) -> None: ...
-
-    else:
-
-        def advance(self, n=_ONE, /, **values) -> None:  # noqa: ANN001, ANN003  # as above; a named weight costs a tenth
-            """Count ``n`` units as done.
-
-            Inside a loop over `track`, which counts the units itself, only the values are taken.
-
-            Args:
-                n: units, a whole number of at least 0.
-                weight: what the values cover; by default the first declared counter among them, else ``n``.
-                **values: those named in ``counters`` add up; of every other number the weighted mean is kept.
-            """
-            tally = self._tally
-            if tally is not None and n is _ONE and not values:
-                done = tally.done + 1
-                if done < tally.stop:
-                    tally.done = done
-                    return
-            self._advance(n, values.pop("weight", None), values)
-
-    def _advance(self, n: object, weight: object, values: dict[str, object]) -> None:
-        """Do what advance() has to do where it does not merely count."""
-        if not self._is_open():
-            self._warn("advance", f"is told to advance, but it is {self._whereabouts()}; call advance inside its block")
-            return
-        try:
-            tally = self._tally or self._begin_tally()
-            units = n if n.__class__ is int else as_count(n)
-            if units is None or units < 0:
-                self._warn("units", f"cannot advance by {shown(n)}; give a whole number of units, at least 0")
-                units = 0
-            if values:
-                if "n" in values and "n" not in tally.counters:
-                    self._warn("n", "is given n=; it is taken as a metric. Units are given by position: advance(3)")
-                refused = tally.add(values, units, weight)
-                if refused:
-                    self._refuse(refused)
-            if tally.loops is not None:
-                tally.loops.tell()
-                tally.note(tally.position(), self._tracker.now())
-            if not tally.is_tracking():
-                done = tally.done + units
-                if done < tally.stop:
-                    tally.done = done
-                else:
-                    self._count(tally, units, self._tracker.now())
-        except Exception:
-            failure(f"phase {self.name!r} could not take advance({shown(n)}); the program goes on")
-
-    def _begin_tally(self) -> Tally:
-        spec = self._spec
-        tally = self._tally = Tally(spec.start, spec.total, spec.counters, self._started, spec.every)
-        extra = self._more()
-        if extra.timing is None:  # the outermost of which something is to be told
-            extra.timing = Forecast().begin(self.name, self._started)
-        extra.timing.count(spec.total, spec.start).look = self._tell_units
-        return tally
-
-    def _tell_units(self, now: float) -> None:
-        """Tell the forecast how many units are done, and since when."""
-        tally, timing = self._tally, self._more().timing
-        if tally is not None and timing is not None and timing.units is not None:
-            tally.note(tally.position(), now)
-            timing.units.total = tally.total
-            timing.units.note(tally.counted, tally.counted_at)
-
-    def _count(self, tally: Tally, n: int, now: float, *, shown: bool = True) -> None:
-        """Count units, and tell progress where it is due."""
-        before, total = tally.done, tally.total
-        done = tally.done = before + n
-        if n:
-            tally.note(done, now)
-        if total is not None and done > total:
-            self._warn("total", f"has counted {done}, past its total of {total}; it counts on, but give a total= that holds")
-        if not shown:
-            return
-        tracker = self._tracker
-        if tracker.listening and tally.is_due(before, done, now):
-            self._show(tally, now)
-        if tally.is_tracking() or (tracker.listening and tally.every is None and tracker.clock is not None):
-            tally.stop = EACH  # nothing waits for a thread where time is told by somebody else
-        else:
-            tally.stop = min(tally.next_stop(), tally.next_line()) if tracker.listening else tally.next_stop()
-
-    def _show(self, tally: Tally, now: float) -> None:
-        tally.note(tally.position(), now)
-        tally.shown, tally.shown_at = tally.position(), now
-        self._tell_before()
-        self._tracker.emit(PhaseProgressed(self._describe(), self._tracker.wall(), **self._measures(now)))
-
-    def _show_last(self, tally: Tally, now: float) -> None:
-        """Tell the final count, if the last line was held back because it came too soon after another."""
-        due = tally.every is None or tally.done % tally.every == 0
-        if due and not tally.stepped and tally.done != tally.shown:
-            self._show(tally, now)
-
-    def _time_left(self, now: float, units_left: int | None = None) -> float | None:
-        timing = self._more().timing
-        return None if timing is None else timing.forecast.left(timing, now, units_left)
-
-    @overload
-    def track(self, iterable: Iterable[Item]) -> Iterator[Item]: ...
-    @overload
-    def track(self, iterable: AsyncIterable[Item]) -> AsyncIterator[Item]: ...
-    def track(self, iterable: Any) -> Any:
-        """Iterate, and count the items; the length of what is iterated is the total if none was given.
-
-        The loop runs at the speed of a bare one: progress is read from outside, once a second. An item is done when the
-        next one is taken, or the loop is left, by ``break`` too; an item that raises is the last that counts.
-        Works for asynchronous iterables, with ``async for``.
-        """
-        if not self._is_open():
-            self._warn("track", f"is told to track, but it is {self._whereabouts()}; iterate inside its block")
-            return iter(iterable) if hasattr(iterable, "__iter__") else iterable
-        tally = self._tally or self._begin_tally()
-        if tally.total is None or tally.total_is_inferred:
-            tally.infer_total(iterable)
-        if hasattr(iterable, "__aiter__"):
-            return EitherWay(self, iterable, tally) if hasattr(iterable, "__iter__") else self._track_async(iterable, tally)
-        return self._track_sync(iterable, tally)
-
-    def _track_sync(self, iterable: Iterable[Item], tally: Tally) -> Iterator[Item]:
-        tracker = self._tracker
-        if tracker.listening and (tracker.clock is not None or tally.every is not None):
-            return self._track_each(iterable, tally)
-        return tally.begin_loop(iterable)
-
-    # A clock that is told the time, and lines at certain counts, want each item counted when its turn is over.
-
-    def _track_each(self, iterable: Iterable[Item], tally: Tally) -> Iterator[Item]:
-        for item in iterable:
-            tally.in_work += 1
-            try:
-                yield item
-            except GeneratorExit:  # the loop was left
-                self._item_done(tally, shown=False)
-                raise
-            self._item_done(tally)
-
-    async def _track_async(self, iterable: AsyncIterable[Item], tally: Tally) -> AsyncIterator[Item]:
-        async for item in iterable:
-            tally.in_work += 1
-            try:
-                yield item
-            except GeneratorExit:
-                self._item_done(tally, shown=False)
-                raise
-            self._item_done(tally)
-
-    def _item_done(self, tally: Tally, *, shown: bool = True) -> None:
-        if tally is self._tally and self._is_open():
-            tally.in_work -= 1
-            try:
-                self._count(tally, 1, self._tracker.now(), shown=shown)
-            except Exception:
-                failure(f"phase {self.name!r} could not count an item; the program goes on")
-
-    def log(self, mapping: Mapping[str, object] | None = None, /, **metrics: object) -> None:
-        """Record metrics of this phase, under any names, slashed ones as ``actor/kl`` included.
-
-        The event comes at once; the line of metrics is written when the phase ends, with the last value of each.
-        """
-        if not self._is_open():
-            self._warn("log", f"is given metrics, but it is {self._whereabouts()}; call log inside its block")
-            return
-        try:
-            try:
-                given = dict(mapping) if mapping is not None else {}
-            except (TypeError, ValueError):
-                self._warn("mapping", f"is given {shown(mapping)} to log; it takes a mapping of names to numbers")
-                given = {}
-            values = {as_text(name): value for name, value in {**given, **metrics}.items()}
-            tally = self._tally or self._begin_tally()
-            taken, refused = tally.log(values)
-            self._refuse(refused)
-            if taken and self._tracker.listening:
-                self._tell_before()
-                self._tracker.emit(MetricsLogged(self._describe(), self._tracker.wall(), values=taken))
-        except Exception:
-            failure(f"phase {self.name!r} could not take log(...); the program goes on")
-
     def step(self, *, step: int | None = None, epoch: int | None = None, **options: Any) -> Phase:
         """Return one unit of this phase as a phase inside it, named ``{NAME} {UNIT}``: TRAINING STEP.
 
@@ -983,34 +703,6 @@ class Phase:
     def _again(self, name: str, spec: PhaseSpec) -> Phase:
         return new_phase(self._home, name, spec)
 
-    # Mistakes in calls.
-
-    def _whereabouts(self) -> str:
-        """Return what a phase that is not open here is instead."""
-        return "open in the process from which this one was forked" if self.status == "running" else self.status
-
-    def _refuse(self, names: list[str]) -> None:
-        for name in names:
-            self._warn(
-                f"value {name}", f"is given {name!r} with a value that is no number, as {_NUMBERS} are; it is left out"
-            )
-
-    def _warn(self, about: str, message: str) -> None:
-        """Warn once for each phase and mistake."""
-        extra = self._more()
-        if about not in extra.warned:
-            extra.warned = extra.warned | {about}
-            warn(f"phase {self.name!r} {message}")
-
-
-def stack_of(thread: int | None) -> str | None:
-    """Return where a thread is, as a traceback shows it; None if it has ended."""
-    import sys
-    import traceback  # here: few phases stall
-
-    frame = None if thread is None else sys._current_frames().get(thread)
-    return None if frame is None else "".join(traceback.format_stack(frame)).rstrip()
-
 
 def new_phase(home: Tracker, name: str, spec: PhaseSpec = PLAIN) -> Phase:
     """Return a phase, pending."""
@@ -1021,40 +713,6 @@ def new_phase(home: Tracker, name: str, spec: PhaseSpec = PLAIN) -> Phase:
     phase._live = PENDING
     phase._parent = phase._tally = phase._extra = None
     return phase
-
-
-class Extra:
-    """What a phase has beyond its place and its time; most of it few phases need, and so stands with the class."""
-
-    info: PhaseInfo | None = None  # once somebody has asked
-    timing: Running | None = None  # what the forecast knows of it, where somebody may ask for one
-    thread: int | None = None  # that entered it, if anybody listens
-    vigil: Vigil | None = None  # the monitor's, once it has looked
-    faults: tuple[Fault, ...] = ()  # of phases inside this one
-    warned: frozenset[str] = frozenset()  # what was warned of
-    depth = 0  # of entries while it was open already
-    inner: Phase | None = None  # what was current in the generator's body when it yielded
-    resumed_at: float | None = None  # clock seconds at which the body went on; None if there is no body
-    active = 0.0  # seconds inside the body before that
-    is_suspended = False
-    is_told = is_ended = False  # whether its start, and its end, were told
-
-    def suspend(self, now: float) -> None:
-        """Take it that the body has yielded."""
-        if self.resumed_at is not None and not self.is_suspended:
-            self.active += now - self.resumed_at
-        self.is_suspended = True
-
-    def resume(self, now: float) -> None:
-        """Take it that the body goes on."""
-        self.resumed_at = now
-        self.is_suspended = False
-
-    def active_until(self, now: float) -> float | None:
-        """Return the seconds inside the body; None if there is none."""
-        if self.resumed_at is None:
-            return None
-        return max(0.0, self.active + (0.0 if self.is_suspended else now - self.resumed_at))
 
 
 class _Step(Phase):
@@ -1110,21 +768,6 @@ class _Step(Phase):
 
     def _again(self, name: str, spec: PhaseSpec) -> Phase:
         return _Step(self._of, name, spec, self._given_number, self._epoch)
-
-
-class EitherWay:
-    """What `track` returns for something that can be iterated with ``for`` and with ``async for``."""
-
-    def __init__(self, phase: Phase, iterable: Any, tally: Tally) -> None:
-        self._of = phase, iterable, tally
-
-    def __iter__(self) -> Iterator[Any]:
-        phase, iterable, tally = self._of
-        return phase._track_sync(iterable, tally)
-
-    def __aiter__(self) -> AsyncIterator[Any]:
-        phase, iterable, tally = self._of
-        return phase._track_async(iterable, tally)
 
 
 class _Disabled(Phase):
