@@ -47,6 +47,7 @@ class Counting:
         @property
         def status(self) -> Status: ...
         def _describe(self) -> PhaseInfo: ...
+        def _tell_before(self) -> None: ...
 
     @property
     def done(self) -> int:
@@ -158,6 +159,7 @@ class Counting:
     def _show(self, tally: Tally, now: float) -> None:
         tally.note(tally.position(), now)
         tally.shown, tally.shown_at = tally.position(), now
+        self._tell_before()
         self._tracker.emit(PhaseProgressed(self._describe(), self._tracker.wall(), **self._measures(now)))
 
     def _show_last(self, tally: Tally, now: float) -> None:
@@ -246,6 +248,7 @@ class Counting:
             taken, refused = tally.log(values)
             self._refuse(refused)
             if taken and self._tracker.listening:
+                self._tell_before()
                 self._tracker.emit(MetricsLogged(self._describe(), self._tracker.wall(), values=taken))
         except Exception:
             failure(f"phase {self.name!r} could not take log(...); the program goes on")

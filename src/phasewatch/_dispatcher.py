@@ -22,6 +22,7 @@ _causes: dict[int, tuple[Sink, ...]] = {}  # the sinks that caused the event whi
 _waiting: dict[int, list[tuple[Dispatcher, Event, tuple[Sink, ...]]]] = {}  # what they caused, and nobody was told yet
 _prepared = False
 _MOST_OWED = 1000
+_DEEPEST = 100  # frames that a sink needs; one that fills the stack by itself has failed
 
 
 class Dispatcher:
@@ -59,8 +60,12 @@ class Dispatcher:
                         self._owe(sink, event)
                     else:
                         sink.emit(event)
-                except (RecursionError, MemoryError):
+                except (RecursionError, MemoryError) as error:
                     self._owed.append((sink, event))  # which needs no room
+                    try:
+                        self._give_up(sink, event, error)
+                    except RecursionError:
+                        pass
                 except Exception:
                     self._report(sink, "could not take an event")
         finally:
@@ -98,15 +103,30 @@ class Dispatcher:
     def _pay(self, me: int) -> None:
         """Offer what is owed, in order, as far as there is room now."""
         while self._owed:
-            sink, event = self._owed[0]
+            try:
+                sink, event = self._owed.pop(0)  # by one thread only
+            except IndexError:
+                return
             _taking[me] = sink
             try:
                 sink.emit(event)
-            except (RecursionError, MemoryError):
-                return
+            except (RecursionError, MemoryError) as error:
+                self._owed.insert(0, (sink, event))
+                if not self._give_up(sink, event, error):
+                    return
             except Exception:
                 self._report(sink, "could not take an event")
-            self._owed.pop(0)
+
+    def _give_up(self, sink: Sink, event: Event, error: BaseException) -> bool:
+        """Owe an event no longer if it was the sink itself that filled the stack; return whether it was."""
+        frames, traceback = 0, error.__traceback__
+        while traceback is not None:
+            frames, traceback = frames + 1, traceback.tb_next
+        if frames <= _DEEPEST:
+            return False
+        self._report(sink, "could not take an event")
+        self._owed[:] = [(other, owed) for other, owed in self._owed if other is not sink or owed is not event]
+        return True
 
     def _emit_inside(self, event: Event, me: int) -> None:
         """Take an event that happened in the thread in which a sink takes another one."""

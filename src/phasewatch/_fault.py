@@ -54,7 +54,10 @@ def path_of(error: BaseException, faults: tuple[Fault, ...]) -> tuple[str, ...] 
         looked_at.add(id(one))
         path = next((fault.path for fault in reversed(faults) if fault.is_of(one)), None)
         if path is None:
-            held = getattr(one, "exceptions", None)
+            try:
+                held = getattr(one, "exceptions", None)
+            except Exception:  # an exception with attributes of its own making
+                return None
             parts = [part for part in held if isinstance(part, BaseException)] if isinstance(held, tuple) else []
             if not parts:
                 return None

@@ -60,7 +60,9 @@ def phase(name: Any = None, /, **options: Any) -> Any:
     Raises:
         TypeError: what is decorated is a class, or no function.
     """
-    if not options and type(name) is str and default_tracker.enabled:
+    if not default_tracker.enabled:
+        return DISABLED if type(name) is str or not _is_function(name) else name
+    if not options and type(name) is str:
         # The hot path: what Phase._prepare does, written out.
         handle = Phase()
         handle._home = default_tracker
@@ -69,8 +71,6 @@ def phase(name: Any = None, /, **options: Any) -> Any:
         handle._live = PENDING
         handle._parent = handle._tally = handle._extra = None
         return handle
-    if not default_tracker.enabled:
-        return name if _is_function(name) else DISABLED
     if _is_function(name):
         return make_phase(default_tracker, None)(name)
     return make_phase(default_tracker, name, make_spec(name, options))

@@ -24,7 +24,7 @@ _numbers = itertools.count(1)
 
 
 class State:
-    """What a phase is in: `PENDING`, one of the `ENDED`, or the process in which it is open."""
+    """What a phase is in: `PENDING`, `UNOPENED`, one of the `ENDED`, or the process in which it is open."""
 
     __slots__ = ("status",)
 
@@ -62,6 +62,8 @@ class Process(State):
 
 
 PENDING = State("pending")
+UNOPENED = State("pending")  # entered, but there was a failure
+NOT_OPEN_YET = (PENDING, UNOPENED)
 COMPLETED, FAILED, INTERRUPTED = State("completed"), State("failed"), State("interrupted")
 ENDED = (COMPLETED, FAILED, INTERRUPTED)
 

@@ -9,16 +9,17 @@ Entering, leaving and `advance` are hot paths: what most calls do stands in them
 from __future__ import annotations
 
 from _thread import get_ident
+from collections import deque
 from contextvars import ContextVar
 
 from . import _process, _wrap
 from ._annotations import TYPE_CHECKING
 from ._counting import Counting
-from ._extra import stack_of
+from ._extra import Extra, stack_of
 from ._fault import Fault, path_of, told
 from ._monitor import Monitor
 from ._outlet import Outlet
-from ._process import COMPLETED, ENDED, FAILED, INTERRUPTED, PENDING, State
+from ._process import COMPLETED, ENDED, FAILED, INTERRUPTED, NOT_OPEN_YET, PENDING, UNOPENED, State
 from ._report import failure, shown, warn
 from ._spec import APART, PLAIN, PhaseSpec, as_text, count_or_warn, make_spec
 from ._tally import EACH, Tally, as_count
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 _ONE = 1
 _NUMBERS = "ints, floats and scalars of numpy or torch"
 _MOST_FAULTS = 16  # that a phase remembers of those inside it
+_MOST_OWED = 200  # ends that wait for room on the stack
 _STACK_FROM = 2  # the announcement of a stall from which on the stack is shown
 
 _current: ContextVar[Phase | None] = ContextVar("phasewatch_current", default=None)
@@ -98,7 +100,10 @@ def end_all(error: BaseException) -> None:
     """End every open phase that is told to somebody, of all threads and tasks, the last one first."""
     for phase in reversed(list(_monitor.open.values())):
         if isinstance(phase, Phase) and phase._is_open():
-            phase._close(error)
+            try:
+                phase._close(error)
+            except (RecursionError, MemoryError):  # the others may have room
+                pass
 
 
 class nothing_current:  # noqa: N801  # a context manager that is used as a statement
@@ -132,7 +137,7 @@ class Tracker(Outlet):
     def __init__(self, sinks: Iterable[Sink] = (), clock: Callable[[], float] | None = None) -> None:
         super().__init__(sinks, clock)
         self.open_runs: list[Phase] = []
-        self.owed: list[tuple[Phase, BaseException | None]] = []  # phases for whose end there was no room
+        self.owed: deque[tuple[Phase, BaseException | None]] = deque(maxlen=_MOST_OWED)  # ends for which there was no room
 
     def phase(self, name: str | None = None, /, **options: Any) -> Phase:
         """Return a phase of this tracker; the options are those of `phasewatch.phase`."""
@@ -143,6 +148,24 @@ class Tracker(Outlet):
         while phase is not None and phase._tracker is not self:
             phase = phase._parent
         return phase, self
+
+    def settle(self) -> None:
+        """Tell the ends for which there was no room, in order; RecursionError and MemoryError say that there is none yet."""
+        owed = self.owed
+        if len(owed) == _MOST_OWED:
+            failure(f"there was so long no room to tell the ends of phases that only the last {_MOST_OWED} are told")
+        while owed:
+            try:
+                phase, error = owed.popleft()  # by one thread only
+            except IndexError:
+                return
+            try:
+                phase._finish(error)
+            except (RecursionError, MemoryError):
+                owed.appendleft((phase, error))
+                raise
+            except Exception:
+                failure(f"phase {phase.name!r} could not be closed; the program goes on")
 
 
 class Phase(Counting):
@@ -190,24 +213,24 @@ class Phase(Counting):
     @property
     def path(self) -> tuple[str, ...]:
         """The names from below the run down to this phase."""
-        return (self.name,) if self._live is PENDING else self._describe().path
+        return (self.name,) if self._live in NOT_OPEN_YET else self._describe().path
 
     @property
     def id(self) -> str | None:
         """The id under which the events know this phase, unique among all processes; None before it is entered."""
-        return None if self._live is PENDING else self._describe().id
+        return None if self._live in NOT_OPEN_YET else self._describe().id
 
     @property
     def elapsed(self) -> float:
         """Seconds since the phase was entered; once it has ended, how long it took."""
-        if self._live is PENDING:
+        if self._live in NOT_OPEN_YET:
             return 0.0
         return max(0.0, (self._stopped if self._live in ENDED else self._tracker.now()) - self._started)
 
     @property
     def eta(self) -> float | None:
         """Seconds until the phase ends; None while nothing is known of it, 0 when it has ended."""
-        if self._live is PENDING:
+        if self._live in NOT_OPEN_YET:
             return None
         return 0.0 if self._live in ENDED else self._time_left(self._tracker.now())
 
@@ -252,34 +275,56 @@ class Phase(Counting):
             # It stays in _current, where everybody knows it for one that has ended; to set that costs a tenth of a block.
             self._live = COMPLETED
         else:
-            self._exit(error)
+            try:
+                self._exit(error)
+            except (RecursionError, MemoryError):  # here is room to note it, and none for a call of ours
+                if self._live is _process.process:
+                    tracker = self._tracker
+                    self._stopped = tracker.now() if tracker.clock is None else tracker._last_now
+                    self._live = COMPLETED
+                    if _get_current() is self:
+                        _set_current(self._outer)
+                    tracker.owed.append((self, error))
 
     def _enter(self: Self) -> Self:
-        if self._live is not PENDING and self._was_entered():
-            return self
         try:
+            if self._live is not PENDING and self._was_entered():
+                return self
             process = _this_process()
             around = current()
             self._outer = _innermost()
             self._parent, tracker = self._place(around)
             self._tracker = tracker
+            self._started = tracker.now()
             self._live = process
             _current.set(self)
-            self._started = tracker.now()
             self._time(None if self._parent is None or self._parent._extra is None else self._parent._extra.timing)
             if self._spec is not PLAIN and self._spec is not APART:
                 self._take_options()
             if tracker.listening:
                 self._open(tracker)
-        except (RecursionError, MemoryError):
-            pass  # where there is no room to tell of it, there is none to report; its end tells of both
+        except (RecursionError, MemoryError):  # where there is no room to tell of it, there is none to report
+            spec = self._spec
+            if self._live is not _process.process:
+                if self._live not in ENDED:  # else what is owed of its last block comes first
+                    self._live = UNOPENED
+            elif any(map(callable, (spec.total, spec.message, spec.step))):  # which could not be asked
+                _set_current(self._outer)
+                self._live = UNOPENED
+            elif self._extra is None:
+                self._extra = Extra()  # there is something to tell: its end tells of both
         except Exception:
-            failure(f"phase {self.name!r} could not be opened; the program goes on without it")
+            self._take_failure_to_open()
         except BaseException as error:  # Ctrl-C in a sink: Python will not call __exit__, so the stack is put right here
             if self._is_open():
-                self._close(error)
+                self.__exit__(type(error), error, error.__traceback__)
             raise
         return self
+
+    def _take_failure_to_open(self) -> None:
+        if not self._is_open():
+            self._live = UNOPENED  # to leave it is no mistake of the caller
+        failure(f"phase {self.name!r} could not be opened; the program goes on without it")
 
     def _exit(self, error: BaseException | None) -> None:
         if not self._is_open() or (self._extra is not None and self._extra.depth):
@@ -301,13 +346,20 @@ class Phase(Counting):
         self._tell_start(tracker)
 
     def _tell_start(self, tracker: Tracker, seconds_ago: float = 0.0) -> None:
-        extra = self._more()
+        extra, parent = self._more(), self._parent
+        if parent is not None and parent._extra is not None and not parent._extra.is_told and parent._is_open():
+            parent._tell_before()
         extra.is_told = True
         try:
             tracker.emit(PhaseStarted(self._describe(), tracker.wall() - seconds_ago))
         except (RecursionError, MemoryError):
             extra.is_told = False
             raise
+
+    def _tell_before(self) -> None:
+        """Tell the start, if there was no room for it, before something else is told of the phase."""
+        if not self._more().is_told and self._is_open():
+            self._tell_start(self._tracker, max(0.0, self._tracker.now() - self._started))
 
     def _close(self, error: BaseException | None) -> None:
         tracker = self._tracker
@@ -317,12 +369,12 @@ class Phase(Counting):
             self._live = COMPLETED
             if _current.get() is self:
                 _current.set(self._outer)
-            while tracker.owed:
-                phase, its_error = tracker.owed[0]
-                phase._finish(its_error)
-                tracker.owed.pop(0)
+            if tracker.owed:
+                tracker.settle()
             self._finish(error)
         except (RecursionError, MemoryError):
+            if self._live not in ENDED:
+                raise  # who called notes it
             tracker.owed.append((self, error))  # there is more room when the phase around it is left
         except Exception:
             failure(f"phase {self.name!r} could not be closed; the program goes on")
@@ -346,11 +398,15 @@ class Phase(Counting):
             self._more().depth += 1
             self._warn("open", "is entered while it is open; make a new one with phase(...) for each block")
             return True
+        if self._live in ENDED and self._tracker.owed:
+            self._tracker.settle()
         self._prepare(self._home, self.name, self._spec)
         return False
 
     def _leave_again(self) -> None:
         """Take the leaving of a phase that was entered twice, or is not open."""
+        if self._live is UNOPENED or (self._live in ENDED and self._tracker.owed):  # there was a failure, or no room
+            return
         extra = self._more()
         if self._is_open():
             extra.depth -= 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from rich.console import Console
 import phasewatch
 from phasewatch import Event, Tracker, current, phase
 from phasewatch.sinks import ConsoleSink
-from phasewatch.testing import MemorySink, recorded
+from phasewatch.testing import FakeClock, MemorySink, recorded
 
 
 @pytest.fixture(autouse=True)
@@ -114,3 +115,191 @@ def test_a_memory_error_of_the_work_is_a_failure_like_any_other() -> None:
         raise MemoryError
     end: Any = sink.events[-1]
     assert (end.status, end.error) == ("failed", ("MemoryError", ""))
+
+
+# One phase at every distance from the limit, and nothing inside it
+
+
+def room_for(fn: Callable[[], object], limit: int = 250) -> dict[int, str]:
+    """What becomes of a call at every depth below the limit: its result, or that there was no room for it."""
+
+    def at(depth: int) -> Any:
+        return fn() if depth == 0 else at(depth - 1)
+
+    results = {}
+    below = depth_now()
+    for room in range(60):
+        sys.setrecursionlimit(below + limit)
+        try:
+            results[room] = at(limit - room - 3)
+        except RecursionError:
+            results[room] = "no room"
+        finally:
+            sys.setrecursionlimit(10_000)
+    return results
+
+
+made = phase("LEAF", total=3)
+
+
+def block() -> str:
+    with phase("LEAF"):
+        return "done"
+
+
+def handle_made_before() -> str:
+    with made:
+        return "done"
+
+
+@phase("LEAF")
+def decorated() -> str:
+    return "done"
+
+
+@phase("LEAF", message=lambda: "asked", total=lambda: 3)
+def with_options() -> str:
+    return "done"
+
+
+def block_with_options() -> str:
+    with phase("LEAF", total=lambda: 3, message=lambda: "asked"):
+        return "done"
+
+
+def talkative() -> str:
+    with phase("LEAF", total=3) as handle:
+        handle.log(loss=1)
+        handle.advance()
+    return "done"
+
+
+def generating() -> str:
+    @phase("LEAF")
+    def generate() -> Iterator[str]:
+        yield "done"
+
+    (item,) = generate()
+    return item
+
+
+LEAVES = [block, handle_made_before, decorated, with_options, block_with_options, talkative, generating]
+
+
+@pytest.mark.parametrize("clock", [None, FakeClock()], ids=["the system's clock", "a clock of its own"])
+@pytest.mark.parametrize("leaf", LEAVES)
+def test_a_phase_at_any_distance_from_the_limit_is_told_whole_or_not_at_all(
+    leaf: Callable[[], str], clock: FakeClock | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink, out = MemorySink(), io.StringIO()
+    tracker = phasewatch._config.default_tracker
+    phasewatch.configure(sinks=[sink, ConsoleSink(Console(file=out), mode="plain")])
+    tracker._use_clock(clock)
+    with phasewatch.run("r"), phase("OUTER") as outer:
+
+        def watched() -> str:
+            return leaf()
+
+        results = room_for(watched)
+        assert current() is outer
+    caught = [result for room, result in sorted(results.items())]
+    assert caught == ["no room"] * caught.count("no room") + ["done"] * caught.count("done"), "from some room on, it runs"
+    assert 0 < caught.count("no room") < 20
+    told = [(event.type, event.id) for event in sink.events]
+    starts, ends = kinds(sink)
+    assert sorted(starts) == sorted(ends)
+    assert len(set(starts)) == len(starts)
+    assert len(starts) - 2 >= caught.count("done") - 10, "not at all: where there is not even room to begin"
+    for start in starts:
+        of_this = [kind for kind, phase_id in told if phase_id == start]
+        assert (of_this[0], of_this[-1]) == ("start", "end"), "nothing is told of a phase before its start"
+    for event in sink.events:
+        assert not callable(event.phase.total)
+        assert not callable(event.phase.message)
+    assert not caplog.records
+    assert out.getvalue().count("PHASE: LEAF") == len(starts) - 2
+
+
+@pytest.mark.parametrize("clock", [None, FakeClock()], ids=["the system's clock", "a clock of its own"])
+def test_a_step_at_the_limit_counts_once(clock: FakeClock | None) -> None:
+    tracker = Tracker([MemorySink()], clock)
+    with tracker.phase("ALL", total=1000) as outer:
+
+        def step() -> str:
+            with outer.step():
+                pass
+            return "done"
+
+        done = list(room_for(step).values()).count("done")
+    assert done - 3 <= outer.done <= done, "those for which there was not even room to begin are none"
+
+
+def test_threads_that_pay_at_once_what_is_owed_tell_each_end_once() -> None:
+    sink = MemorySink()
+    tracker = Tracker([sink])
+    outer = tracker.phase("OUTER").__enter__()
+    room_for(lambda: tracker.phase("LEAF").__enter__().__exit__(None, None, None))
+    owed = len(tracker.owed)
+    starts_before = threading.Barrier(8)
+
+    def work() -> None:
+        starts_before.wait()
+        for _ in range(20):
+            with tracker.phase("BESIDE"):
+                pass
+
+    phases = [tracker.phase("OWED").__enter__() for _ in range(150)]
+    for handle in reversed(phases):
+        handle._stopped, handle._live = handle._started, phasewatch._process.COMPLETED
+        tracker.owed.append((handle, None))
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    outer.__exit__(None, None, None)
+    assert owed == 0, "those further out were told by those that came after"
+    starts, ends = kinds(sink)
+    assert sorted(starts) == sorted(ends)
+    assert len(set(starts)) == len(starts)
+
+
+class Diver(MemorySink):
+    """A sink that recurses without end over one kind of event."""
+
+    def emit(self, event: Event) -> None:
+        if event.name == "POISON":
+            self.emit(event)
+        super().emit(event)
+
+
+def test_a_sink_that_fills_the_stack_by_itself_is_reported_and_gets_what_follows(caplog: pytest.LogCaptureFixture) -> None:
+    diver, beside = Diver(), MemorySink()
+    tracker = Tracker([diver, beside])
+    with tracker.phase("A"):
+        with tracker.phase("POISON"), tracker.phase("B"):
+            pass
+    assert [event.name for event in diver.events] == ["A", "B", "B", "A"]
+    assert len(beside.events) == 6
+    (record,) = caplog.records
+    assert "the sink Diver could not take an event" in record.message
+
+
+def test_ctrl_c_in_a_sink_at_the_limit_stays_ctrl_c() -> None:
+    class Interrupting(MemorySink):
+        def emit(self, event: Event) -> None:
+            raise KeyboardInterrupt
+
+    tracker = Tracker([Interrupting()], FakeClock())
+
+    def leaf() -> str:
+        try:
+            with tracker.phase("A"):
+                return "done"
+        except KeyboardInterrupt:
+            return "interrupted"
+
+    results = list(room_for(leaf).values())
+    assert results[-1] == "interrupted"
+    assert set(results) <= {"no room", "done", "interrupted"}
+    assert current() is None
