@@ -6,6 +6,9 @@ Writing: phase -> tracker -> dispatcher -> sinks. Imports go downward only:
     _phase, _run               what a person touches: the with-block, the decorator, the run
     _config                    configure(), the environment, the one default tracker
     _tracker                   the stack of open phases; makes events of what happens
+    _counting, _outlet         what a phase is told; a clock and the sinks
+    _monitor, _vigil           a thread that looks at open phases: progress, heartbeats, stalls
+    _process, _attach          forks, and phases of other processes
     _dispatcher                events to sinks; their failures stay here
     sinks/                     the console, the event log, and whoever else wants to hear
     metalog/, _records         the text: names, emoji, banners; the JSON of the event log
