@@ -14,7 +14,7 @@ help:
 	@echo "make run            a small real training run that announces all its phases; leaves training.log"
 	@echo "make test           the tests, in random order, with branch coverage"
 	@echo "make check          ruff and mypy --strict"
-	@echo "make bench          phasewatch beside its peers, in one run"
+	@echo "make bench          phasewatch beside its peers: what it costs, and how far its ETAs are off"
 	@echo "make test-trainers  the long tests against real trainers"
 	@echo "make clean          remove what these commands made"
 
@@ -33,6 +33,7 @@ check: $(VENV)/check.stamp
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/python benchmarks/compare.py $(ARGS)
+	$(BIN)/python benchmarks/eta.py $(ARGS)
 
 test-trainers: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -m trainers

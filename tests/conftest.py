@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -25,3 +26,4 @@ def _nothing_is_left_behind() -> Iterator[None]:
     catalog._kinds.update(kinds)
     _report._logged.clear()
     assert current() is None
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -10,6 +10,7 @@ import pty
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -295,3 +296,74 @@ def test_the_command_is_installed_under_its_name() -> None:
         pytest.skip("phasewatch is not installed anew")
     assert found[0].load() is cli.main
     assert phasewatch.summarize.__module__ == "phasewatch.summary"
+
+
+# plan
+
+
+SCRIPT = 'python3 -m verl.trainer.main_ppo trainer.total_training_steps=${STEPS:-35} trainer.test_freq=50 "$@"\n'
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> str:
+    (tmp_path / "train_grpo.sh").write_text(SCRIPT)
+    return str(tmp_path / "train_grpo.sh")
+
+
+def test_a_plan_with_warnings_has_an_exit_code_that_scripts_can_use(script: str) -> None:
+    done = call(["plan", script])
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert b"TRAINING STEP               x35  1-35\n" in done.stdout
+    assert b"test_freq=50 is never reached in 35 steps" in done.stdout
+    done = call(["plan", script, "trainer.test_freq=5"])
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"PERIODIC VALIDATION           6\n" in done.stdout
+    assert b"Warnings" not in done.stdout
+
+
+def test_a_plan_can_be_made_of_overrides_and_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["plan", "trainer.total_epochs=3", "data.train_batch_size=256", "--train-samples", "3100", "--drop-last"]
+    assert cli.main([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["counts"]["TRAINING STEP"] == 36
+    assert cli.main([*arguments, "--start-step=36", "--json"]) == 1
+    assert [warning["code"] for warning in json.loads(capsys.readouterr().out)["warnings"]] == ["nothing-to-do"]
+    assert cli.main(["plan", "test_freq=50", "--total-steps=35", "--at-last-step", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["counts"] == {
+        "PRE-TRAINING VALIDATION": 1, "TRAINING STEP": 35, "POST-TRAINING VALIDATION": 1,
+    }  # fmt: skip
+
+
+def test_an_earlier_run_tells_how_long_a_plan_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = log_of(tmp_path / "log", steps([10.0] * 5, name="TRAINING STEP"))
+    arguments = ["plan", "total_steps=360", "val_before_train=no"]
+    monkeypatch.setattr(time, "time", lambda: 1_000_000.0)
+    assert cli.main([*arguments, "val_after_train=no", "--history", log, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert (data["expected"], data["done_at"]) == (3600.0, 1_003_600.0)
+    cli.main([*arguments, "--history", log])
+    printed = capsys.readouterr().out
+    assert "It takes 1.00h; without POST-TRAINING VALIDATION, of which nothing is known; begun now, it is done" in printed
+    assert cli.main(["plan", "total_steps=3", "--history", str(tmp_path / "nowhere")]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["nowhere.sh"], "nowhere.sh: No such file or directory"),
+        (["trainer.test_freq=5"], "TrainingPlan: give total_steps, or both epochs and steps_per_epoch"),
+        (["total_steps=many"], "total_steps='many' must be a whole number"),
+        (["total_steps=3", "--start-step=-1"], "TrainingPlan: start_step=-1 must be at least 0"),
+        (["config.txt"], "config.txt: a configuration is a .sh, .yaml or .json file"),
+    ],
+    ids=str,
+)
+def test_a_plan_that_cannot_be_made_is_told_in_one_line(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["plan", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"phasewatch: {complaint}")
+    assert captured.err.count("\n") == 1

@@ -19,10 +19,12 @@ FLOORS = [
     {"_report", "_environment", "_fault", "_forks", "_loops", "_wrap", "events", "durations", "eta", "plan", "stalls"},
     {"_tally", "_vigil", "_carrier", "_records", "metalog", "timeline", "totals"},
     {"_process", "_monitor", "_spec", "sinks", "reader", "summary"},
-    {"comparison", "export"},
+    {"comparison", "export", "_history"},
     {"_tables"},
-    {"_watch"},
-    {"_dispatcher"},
+    {"outlook", "_watch"},
+    {"_dispatcher", "_extra"},
+    {"_outlet"},
+    {"_counting"},
     {"_tracker"},
     {"_config"},
     {"_termination", "_attach"},
@@ -40,6 +42,8 @@ ROOMS = {
         {"__init__"},
     ],
     "sinks": [{"jsonl", "live", "otel", "queued", "region", "stdlib"}, {"console"}, {"__init__"}],
+    "eta": [{"lengths"}, {"forecast"}, {"__init__"}],
+    "plan": [{"shell", "values"}, {"schedule"}, {"configuration"}, {"training"}, {"__init__"}],
 }
 
 

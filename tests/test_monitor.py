@@ -343,3 +343,18 @@ with Tracker([MemorySink()]).phase("A"):
     thread.join()
 """
     subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", code], check=True)
+
+
+def test_where_the_interpreter_allows_no_more_threads_at_its_end_nothing_is_reported(
+    mocker: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    monitor = Monitor()
+    at_shutdown = RuntimeError("can't create new thread at interpreter shutdown")  # of Python 3.12 and later
+    mocker.patch("threading.Thread.start", side_effect=[at_shutdown, RuntimeError("can't start new thread")])
+    monitor.start()
+    assert monitor.is_running, "it is not tried again"
+    assert not caplog.records
+    monitor.is_running = False
+    monitor.start()
+    assert len(caplog.records) == 1
+    monitor.stop()  # which waits for no thread that never was

@@ -116,6 +116,7 @@ def ends_of(phase: PhaseInfo) -> st.SearchStrategy[PhaseEnded]:
         innermost=st.booleans(),
         origin=st.none() | st.lists(texts, max_size=2).map(tuple),
         active=maybe_numbers,
+        deviations=st.dictionaries(texts, st.tuples(st.integers(0, 99), st.integers(0, 99)), max_size=2),
         **measures,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -12,7 +13,8 @@ from typing import Any
 import pytest
 
 import phasewatch
-from phasewatch import Event, PhaseEnded, PhaseStarted, PhasewatchWarning, TrainingPlan, current, phase
+from phasewatch import Event, PhaseEnded, PhaseStarted, PhasewatchWarning, Plan, TrainingPlan, current, phase
+from phasewatch._config import default_tracker
 from phasewatch.sinks import JsonlSink
 from phasewatch.testing import FakeClock, MemorySink, PhaseLog
 
@@ -90,6 +92,24 @@ def test_a_run_with_no_sinks_is_silent(phaselog: PhaseLog) -> None:
     assert phaselog.events == []
 
 
+def test_a_run_of_which_nobody_hears_ends_as_any_other(phaselog: PhaseLog) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with phasewatch.run(sinks=[]):
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert default_tracker.open_runs == []
+
+
+def test_ctrl_c_before_a_run_is_open_leaves_nothing_behind(phaselog: PhaseLog, mocker: Any) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    mocker.patch.object(phasewatch.Tracker, "_use_clock", side_effect=KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        phasewatch.run("r").__enter__()
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert default_tracker.open_runs == []
+    assert current() is None
+
+
 def test_a_run_inside_a_run_is_a_record_of_its_own(phaselog: PhaseLog) -> None:
     with phasewatch.run("outer"), phase("A"):
         with phasewatch.run("inner") as inner:
@@ -155,6 +175,173 @@ def test_without_plan_or_epoch_the_bracket_is_left_out(phaselog: PhaseLog) -> No
     with phasewatch.run("grpo"), phase("TRAINING", total=1, unit="step") as training, training.step():
         pass
     assert "\nStep 1/1 (100.0%) | Elapsed: 0s | ETA: --\n" in phaselog.text
+
+
+def lines_of_the_plan(text: str) -> list[str]:
+    return [line for line in text.splitlines() if "[META] PLAN" in line]
+
+
+def work(plan: TrainingPlan, *, steps: int | None = None) -> None:
+    """Do what a plan says, or fewer steps."""
+    if plan.val_before_train:
+        with phase("PRE-TRAINING VALIDATION"):
+            pass
+    if plan.validates_only:
+        return
+    with phase("TRAINING", total=plan.total_steps, unit="step", start=plan.start_step) as training:
+        for number in range(plan.start_step + 1, (plan.total_steps if steps is None else steps) + 1):
+            with training.step():
+                pass
+            if plan.validates_after(number):
+                with phase("PERIODIC VALIDATION", step=number):
+                    pass
+            if plan.saves_after(number):
+                with phase("CHECKPOINT SAVING", step=number):
+                    pass
+    if plan.validates_at_end():
+        with phase("POST-TRAINING VALIDATION"):
+            pass
+
+
+def test_what_looks_wrong_in_a_plan_is_told_before_anything_runs(phaselog: PhaseLog, tmp_path: Path) -> None:
+    plan = TrainingPlan(35, epochs=3, test_freq=50, save_freq=100)
+    with phasewatch.run("grpo", plan=plan, log=tmp_path / "log"):
+        assert phaselog.text == (
+            "⚠️ [META] PLAN WARNING: test_freq=50 is never reached in 35 steps: no PERIODIC VALIDATION runs; "
+            "set test_freq to 35 or less\n"
+            "⚠️ [META] PLAN WARNING: save_freq=100 is never reached in 35 steps: nothing is ever saved; "
+            "set save_freq to 35 or less\n"
+        )
+    start = json.loads((tmp_path / "log").read_text().splitlines()[0])
+    assert start["attributes"]["plan_warnings"] == [warning.as_dict() for warning in plan.warnings()]
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        TrainingPlan(6, test_freq=2, save_freq=3),
+        TrainingPlan(7, test_freq=2, save_freq=3, at_last_step=True),
+        TrainingPlan(6, test_freq=2, save_freq=3, start_step=3, val_before_train=False, val_after_train=False),
+        TrainingPlan(6, val_only=True),
+    ],
+    ids=["multiples", "at the last step", "resumed", "validation only"],
+)
+def test_a_run_that_did_what_its_plan_says_has_nothing_to_say_of_it(phaselog: PhaseLog, plan: TrainingPlan) -> None:
+    with phasewatch.run("grpo", plan=plan):
+        work(plan)
+    assert lines_of_the_plan(phaselog.text) == []
+    end = phaselog.events[-1]
+    assert isinstance(end, PhaseEnded)
+    assert end.deviations == {}
+
+
+def test_a_run_that_did_one_step_too_few_says_so_before_its_last_banner(phaselog: PhaseLog, tmp_path: Path) -> None:
+    plan = TrainingPlan(35, test_freq=10, save_freq=35)
+    with phasewatch.run("grpo", plan=plan, log=tmp_path / "log"):
+        work(plan, steps=34)
+    told = ["⚠️ [META] PLAN: 34 of 35 TRAINING STEP ran", "⚠️ [META] PLAN: 0 of 1 CHECKPOINT SAVING ran"]
+    assert lines_of_the_plan(phaselog.text) == told
+    assert "\n".join(told) + "\n\n" + "=" * 80 + "\n🏁 [META] ALL PHASES COMPLETE" in phaselog.text
+    end = phaselog.events[-1]
+    assert isinstance(end, PhaseEnded)
+    assert end.deviations == {"TRAINING STEP": (34, 35), "CHECKPOINT SAVING": (0, 1)}
+    stored = json.loads((tmp_path / "log").read_text().splitlines()[-1])
+    assert stored["deviations"] == {"TRAINING STEP": [34, 35], "CHECKPOINT SAVING": [0, 1]}
+
+
+def test_a_run_that_did_more_than_its_plan_says_so(phaselog: PhaseLog) -> None:
+    with phasewatch.run("r", plan=Plan({"A": 1})):
+        for _ in range(2):
+            with phase("A"):
+                pass
+    assert lines_of_the_plan(phaselog.text) == ["⚠️ [META] PLAN: 2 of 1 A ran"]
+
+
+def test_what_failed_inside_a_run_that_completed_did_not_run(phaselog: PhaseLog) -> None:
+    with phasewatch.run("r", plan=Plan({"A": 2})):
+        for error in (None, ValueError("no")):
+            with contextlib.suppress(ValueError), phase("A"):
+                if error is not None:
+                    raise error
+    assert lines_of_the_plan(phaselog.text) == ["⚠️ [META] PLAN: 1 of 2 A ran"]
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()], ids=repr)
+def test_a_run_that_did_not_complete_has_told_already_what_it_did_not_do(phaselog: PhaseLog, error: BaseException) -> None:
+    with pytest.raises(type(error)), phasewatch.run("r", plan=Plan({"A": 2, "B": 1})), phase("A"):
+        raise error
+    assert lines_of_the_plan(phaselog.text) == []
+
+
+@pytest.mark.parametrize("done", [120, 119])
+def test_what_is_planned_may_be_units_of_one_phase_as_well_as_phases(phaselog: PhaseLog, done: int) -> None:
+    expected = [] if done == 120 else ["⚠️ [META] PLAN: 119 of 120 PARSE ran"]
+    plan = Plan({"DOWNLOAD": 1, "PARSE": 120})
+    with phasewatch.run("units", plan=plan):
+        with phase("DOWNLOAD", total=9) as download:
+            download.advance(9)
+        with phase("PARSE", total=120, start=0) as parse:
+            for _ in parse.track(range(done)):
+                pass
+    with phasewatch.run("phases", plan=plan):
+        with phase("DOWNLOAD"):
+            pass
+        for _ in range(done):
+            with phase("PARSE") as parse:
+                parse.advance(500)
+    assert lines_of_the_plan(phaselog.text) == expected * 2
+
+
+@pytest.mark.parametrize("done", [35, 34])
+def test_steps_that_are_merely_counted_are_held_against_the_plan(phaselog: PhaseLog, done: int) -> None:
+    plan = TrainingPlan(35, start_step=5, val_before_train=False, val_after_train=False, save_freq=-1, at_last_step=True)
+    with phasewatch.run("r", plan=plan), phase("TRAINING", total=35, unit="step", start=5) as training:
+        for _ in training.track(range(done - 5)):
+            pass
+    assert lines_of_the_plan(phaselog.text)[1:] == ([] if done == 35 else ["⚠️ [META] PLAN: 29 of 30 TRAINING STEP ran"])
+
+
+def test_what_runs_in_other_threads_is_counted_each_time(phaselog: PhaseLog) -> None:
+    def do_some() -> None:
+        for _ in range(50):
+            with phase("A"):
+                pass
+
+    with phasewatch.run("r", plan=Plan({"A": 200})):
+        threads = [threading.Thread(target=do_some) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert lines_of_the_plan(phaselog.text) == []
+
+
+def test_a_main_function_that_runs_twice_is_held_against_its_plan_each_time(phaselog: PhaseLog) -> None:
+    @phasewatch.run("r", plan=Plan({"A": 1}))
+    def main() -> None:
+        with phase("A"):
+            pass
+
+    main()
+    main()
+    assert lines_of_the_plan(phaselog.text) == []
+
+
+def test_a_plan_with_a_fault_does_not_reach_the_work(caplog: pytest.LogCaptureFixture) -> None:
+    class Faulty(Plan):
+        def counts(self) -> dict[str, int]:
+            raise RuntimeError("no counts")
+
+        def warnings(self) -> list[phasewatch.PlanWarning]:
+            raise RuntimeError("no warnings")
+
+    sink = MemorySink()
+    with phasewatch.run("r", plan=Faulty({"A": 1}), sinks=[sink]), phase("A"):
+        pass
+    assert len(sink.events) == 4
+    assert [record.getMessage().rpartition(" could")[2] for record in caplog.records] == [
+        " not be looked through; the program goes on", " not be counted; the program goes on without it",
+    ]  # fmt: skip
 
 
 def told(path: Path) -> list[tuple[str, str]]:
@@ -259,7 +446,7 @@ def test_a_broken_sink_of_a_run_does_not_reach_the_work(caplog: pytest.LogCaptur
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"plan": 5}, "run: plan=5 must be a TrainingPlan"),
+        ({"plan": 5}, "run: plan=5 must be a TrainingPlan or a Plan"),
         ({"sinks": 5}, r"run: sinks=5 must be a list of sinks; \[\] is nobody"),
         ({"sinks": [5]}, "run: 5 is no sink; a sink has the methods"),
         ({"clock": 5}, "run: clock=5 must be callable and return seconds"),
@@ -331,3 +518,12 @@ def test_ctrl_c_while_the_start_of_a_run_is_told_closes_its_sinks_and_leaves_not
     assert [event.type for event in sink.events] == ["start", "end"]
     assert phasewatch.current() is None
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_run_that_nobody_hears_of_leaves_nothing_behind() -> None:
+    with phasewatch.run("r", sinks=[]):
+        pass
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert phasewatch.current() is None
+    with phasewatch.Tracker().phase("A") as handle:
+        assert handle.path == ("A",)

@@ -315,11 +315,9 @@ def test_values_that_are_no_numbers_are_refused_by_name_and_the_others_kept() ->
 
 def test_the_moment_of_a_count_is_kept_until_the_count_changes() -> None:
     tally = tally_of(start=2)
-    tally.aside = 4.0
     tally.note(3, 10.0)
-    tally.aside = 6.0
     tally.note(3, 20.0)
-    assert (tally.counted, tally.counted_at, tally.aside_counted) == (3, 10.0, 4.0)
+    assert (tally.counted, tally.counted_at) == (3, 10.0)
 
 
 def test_logged_metrics_keep_their_last_value_and_a_mean_in_which_all_are_equal() -> None:

@@ -39,7 +39,7 @@ from .events import (
     Sink,
 )
 from .metalog.catalog import register
-from .plan import TrainingPlan
+from .plan import Plan, PlanWarning, TrainingPlan
 
 if TYPE_CHECKING:
     from .comparison import diff
@@ -60,6 +60,8 @@ __all__ = [
     "PhaseStarted",
     "PhasewatchWarning",
     "Place",
+    "Plan",
+    "PlanWarning",
     "Position",
     "Sink",
     "Timeline",

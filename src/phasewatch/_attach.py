@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 from ._annotations import TYPE_CHECKING
-from ._config import default_tracker
-from ._tracker import Elsewhere, current, hang_process_under, innermost_info
+from ._config import default_tracker, event_log_of
+from ._report import failure
+from ._tracker import Elsewhere, current, innermost_info
 
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from ._tracker import Tracker
 
 
 def carrier() -> str:
@@ -23,12 +20,17 @@ def carrier() -> str:
 
     Processes made by a fork need none: they know where they come from.
     """
-    from ._carrier import write_carrier  # here: it needs json
-
     if not default_tracker.enabled:
         return ""
-    run, tracker = default_tracker.place(current())
-    return write_carrier(innermost_info(run), _log_path(tracker))
+    try:
+        from ._carrier import write_carrier  # here: it needs json
+
+        run, tracker = default_tracker.place(current())
+        log = event_log_of(tracker)
+        return write_carrier(innermost_info(run), log.path if log is not None else None)
+    except Exception:
+        failure("no carrier could be made; the program goes on, phases of other processes hang under nothing")
+        return ""
 
 
 def attach(carrier: str) -> Attachment:
@@ -54,36 +56,30 @@ def attach(carrier: str) -> Attachment:
 class Attachment:
     """What `attach` has attached; leaving it undoes that."""
 
-    __slots__ = ("_before", "_stand_in")
+    __slots__ = ("_stand_in",)
 
     def __init__(self, text: str) -> None:
-        from ._carrier import read_carrier  # here: it needs json
+        self._stand_in: Elsewhere | None = None
+        try:
+            from ._carrier import read_carrier  # here: it needs json
 
-        said = read_carrier(text, "attach")
-        self._stand_in = None
-        if said.log is not None:
-            default_tracker.use_log(said.log)
-        if said.origin is not None:
-            self._stand_in = Elsewhere(said.origin)
-            self._stand_in.be_current()
-            self._before = hang_process_under(said.origin)
+            said = read_carrier(text, "attach")
+            if said.origin is not None:
+                self._stand_in = Elsewhere(said.origin)
+                self._stand_in.be_current()
+            if said.log is not None:
+                default_tracker.use_log(said.log)
+        except Exception:
+            failure("attach failed; the program goes on, its phases may hang under nothing")
 
     def __enter__(self) -> Attachment:
+        if self._stand_in is not None:
+            self._stand_in.begin_block()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._stand_in is not None:
-            info = self._stand_in.leave()
-            hang_process_under(self._before, instead_of=info)
+            self._stand_in.leave()
             self._stand_in = None
-
-
-def _log_path(tracker: Tracker) -> str | None:
-    """Return where the event log is that a tracker writes, absolute, since the other process may run elsewhere."""
-    for sink in tracker.sinks:
-        inner: object = getattr(sink, "sink", sink)  # behind a queue
-        if type(inner).__name__ == "JsonlSink":  # by its name, so that nothing is imported that is not there
-            return os.path.abspath(str(inner.path))  # type: ignore[attr-defined]  # that of its class
-    return None

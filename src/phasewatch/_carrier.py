@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _LONGEST = 100_000  # characters; an environment variable holds little more
+_MOST_NAMES, _LONGEST_NAME = 10, 500  # of the path, where the whole would be longer
 
 
 class Carrier:
@@ -28,9 +29,16 @@ def write_carrier(origin: PhaseInfo | None, log: str | None) -> str:
     """Return the text of a carrier; empty if there is nothing to carry."""
     if origin is None and log is None:
         return ""
+    text = _written(origin, log, origin.path if origin is not None else ())
+    if len(text) > _LONGEST and origin is not None:  # names that are no names
+        text = _written(origin, log, tuple(name[:_LONGEST_NAME] for name in origin.path[-_MOST_NAMES:]))
+    return text if len(text) <= _LONGEST else ""
+
+
+def _written(origin: PhaseInfo | None, log: str | None, path: tuple[str, ...]) -> str:
     said: dict[str, Any] = {}
     if origin is not None:
-        said = {"id": origin.id, "run": origin.run, "path": list(origin.path)}
+        said = {"id": origin.id, "run": origin.run, "path": list(path)}
     return json.dumps({**said, "log": log} if log is not None else said)
 
 
@@ -48,7 +56,9 @@ def read_carrier(text: object, source: str) -> Carrier:
             raise TypeError
         said = json.loads(text)
         phase_id, run, path, log = said.get("id"), said.get("run"), said.get("path", []), said.get("log")
-        if not all(isinstance(value, str) for value in (phase_id or "", run or "", log or "", *path)):
+        if not all(value is None or (isinstance(value, str) and value) for value in (phase_id, run, log)):
+            raise TypeError
+        if not isinstance(path, list) or not all(isinstance(name, str) for name in path):
             raise TypeError
     except Exception:
         warn(f"{source}: {shown(text)} is no carrier, and is left out; give what phasewatch.carrier() returned")

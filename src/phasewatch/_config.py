@@ -13,7 +13,7 @@ from ._vigil import HEARTBEAT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from typing import Literal
+    from typing import Any, Literal
 
     from ._tracker import Phase
     from .events import Event, Sink
@@ -30,13 +30,14 @@ class DefaultTracker(Tracker):
         if "PHASEWATCH_HEARTBEAT" in os.environ and not flag("PHASEWATCH_HEARTBEAT"):
             self.heartbeat = ()
         self._has_sinks = False
+        self._named_log: JsonlSink | None = None  # that of the process that started this one
         self.listening = True  # until it is known that there is nobody
 
     @property
     def sinks(self) -> tuple[Sink, ...]:
         """The configured sinks; with nothing configured those of the environment, made when they are first needed."""
         if not self._has_sinks:
-            log = _event_log()
+            log = self._event_log()
             try:
                 self.use(sinks=[*_console(), *log])
             except Exception:
@@ -44,10 +45,26 @@ class DefaultTracker(Tracker):
                 failure("the console could not be made; phases are told to nobody until sinks are configured")
         return super().sinks
 
+    def _event_log(self) -> list[Sink]:
+        path = os.environ.get("PHASEWATCH_LOG", "").strip()
+        process = _process.process
+        if path:
+            return [_jsonl_sink(path)]
+        if process is None or process.log is None:
+            return []
+        self._named_log = _jsonl_sink(process.log)
+        return [self._named_log]
+
     def use_log(self, path: str) -> None:
-        """Record what happens in an event log too, unless there is one."""
-        if self.enabled and not any(type(sink).__name__ == "JsonlSink" for sink in self.sinks):
-            self.use(sinks=[*self.sinks, _jsonl_sink(path)])
+        """Record what happens in the event log of another process, unless this one has its own."""
+        log = event_log_of(self.place(None)[1])
+        if not self.enabled or (log is not None and (log is not self._named_log or log.path == os.path.abspath(path))):
+            return
+        # It may have been that of another process before: a worker that outlives what it worked for.
+        before, self._named_log = self._named_log, _jsonl_sink(path)
+        self.use(sinks=[*(sink for sink in self.sinks if sink is not before), self._named_log])
+        if before is not None:
+            self._dispatcher.close([before])
 
     def emit(self, event: Event) -> None:
         """Hand an event to the sinks."""
@@ -104,18 +121,19 @@ def _console() -> list[Sink]:
     return [ConsoleSink(mode=mode)]  # type: ignore[arg-type]  # one of MODES
 
 
-def _event_log() -> list[Sink]:
-    path = os.environ.get("PHASEWATCH_LOG", "").strip()
-    process = _process.process
-    if not path and process is not None:
-        path = process.log or ""  # that of the process that started this one
-    return [_jsonl_sink(path)] if path else []
-
-
-def _jsonl_sink(path: str) -> Sink:
+def _jsonl_sink(path: str) -> JsonlSink:
     from .sinks.jsonl import JsonlSink  # here: it imports json, which an import of phasewatch must not
 
     return JsonlSink(path)
+
+
+def event_log_of(tracker: Tracker) -> JsonlSink | None:
+    """Return the event log that a tracker writes, if it writes one."""
+    for sink in tracker.sinks:
+        inner: Any = getattr(sink, "_sink", sink)  # behind a queue
+        if type(inner).__name__ == "JsonlSink":  # by its name, so that nothing is imported that is not there
+            return inner  # type: ignore[no-any-return]  # as its name says
+    return None
 
 
 default_tracker = DefaultTracker()
@@ -201,6 +219,16 @@ def checked_clock(caller: str, clock: Callable[[], float] | None) -> Callable[[]
     if clock is not None and not callable(clock):
         raise TypeError(f"{caller}: clock={shown(clock)} must be callable and return seconds")
     return clock
+
+
+def checked_path(caller: str, option: str, path: str | os.PathLike[str] | None) -> str | None:
+    """Return a path as a text; raises TypeError for what is none."""
+    if path is None:
+        return None
+    try:
+        return os.fsdecode(path)
+    except TypeError:
+        raise TypeError(f"{caller}: {option}={shown(path)} must be the path of a file") from None
 
 
 def checked_log(caller: str, log: str | os.PathLike[str] | None) -> JsonlSink | None:

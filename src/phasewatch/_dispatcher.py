@@ -21,6 +21,7 @@ _taking: dict[int, Sink | None] = {}  # the sink that takes an event; None where
 _causes: dict[int, tuple[Sink, ...]] = {}  # the sinks that caused the event which is told
 _waiting: dict[int, list[tuple[Dispatcher, Event, tuple[Sink, ...]]]] = {}  # what they caused, and nobody was told yet
 _prepared = False
+_MOST_OWED = 1000
 
 
 class Dispatcher:
@@ -33,11 +34,12 @@ class Dispatcher:
     all have taken the event: so in the order of cause and effect, and while no sink is in the middle of its work.
     """
 
-    __slots__ = ("reported", "sinks")
+    __slots__ = ("_owed", "reported", "sinks")
 
     def __init__(self, sinks: Iterable[Sink] = ()) -> None:
         self.sinks = tuple(sinks)
         self.reported: set[int] = set()  # the ids of sinks whose failure was told
+        self._owed: list[tuple[Sink, Event]] = []  # for which there was no room: the stack was too deep, or the memory full
         if self.sinks:
             _prepare()
 
@@ -48,10 +50,17 @@ class Dispatcher:
             self._emit_inside(event, me)
             return
         try:
+            if self._owed:
+                self._pay(me)
             for sink in self.sinks:
                 _taking[me] = sink
                 try:
-                    sink.emit(event)
+                    if self._owed and self._is_owed_to(sink):  # in order
+                        self._owe(sink, event)
+                    else:
+                        sink.emit(event)
+                except (RecursionError, MemoryError):
+                    self._owed.append((sink, event))  # which needs no room
                 except Exception:
                     self._report(sink, "could not take an event")
         finally:
@@ -62,12 +71,42 @@ class Dispatcher:
 
     def close(self, sinks: Iterable[Sink] | None = None) -> None:
         """Close these sinks, or all."""
-        _tell_waiting(get_ident())
+        me = get_ident()
+        _tell_waiting(me)
+        if self._owed:
+            self._pay(me)
+            _taking.pop(me, None)
+            for sink, _ in self._owed:
+                self._report(sink, "could not take an event")
+            self._owed.clear()
         for sink in self.sinks if sinks is None else sinks:
             try:
                 sink.close()
             except Exception:
                 self._report(sink, "could not be closed")
+
+    def _is_owed_to(self, sink: Sink) -> bool:
+        return any(owed is sink for owed, _ in self._owed)
+
+    def _owe(self, sink: Sink, event: Event) -> None:
+        """Keep an event for later; of too many, the oldest is given up."""
+        self._owed.append((sink, event))
+        if len(self._owed) > _MOST_OWED:
+            sink, _ = self._owed.pop(0)
+            self._report(sink, "could not take an event")
+
+    def _pay(self, me: int) -> None:
+        """Offer what is owed, in order, as far as there is room now."""
+        while self._owed:
+            sink, event = self._owed[0]
+            _taking[me] = sink
+            try:
+                sink.emit(event)
+            except (RecursionError, MemoryError):
+                return
+            except Exception:
+                self._report(sink, "could not take an event")
+            self._owed.pop(0)
 
     def _emit_inside(self, event: Event, me: int) -> None:
         """Take an event that happened in the thread in which a sink takes another one."""

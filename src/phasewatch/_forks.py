@@ -7,8 +7,8 @@ until it holds each of these locks itself, which also means that no other thread
 from __future__ import annotations
 
 import os
-from _thread import RLock
-from _weakrefset import WeakSet
+from _thread import RLock, get_ident
+from _weakref import ref
 
 from ._annotations import TYPE_CHECKING
 
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _PATIENCE = 1.0  # seconds to wait for a lock; a sink may hang while it holds its own
-_locks: WeakSet[ForkSafeLock] = WeakSet()
-_held: list[ForkSafeLock] = []
+_locks: set[ref[ForkSafeLock]] = set()
+_held: dict[int, list[ForkSafeLock]] = {}  # by thread: two may fork at once
 _prepared = False
+_limit = -1.0  # seconds to wait for a lock otherwise: for ever
 
 
 class ForkSafeLock:
@@ -26,14 +27,23 @@ class ForkSafeLock:
 
     def __init__(self, order: int) -> None:
         self._lock = RLock()
+        self._is_given_up = False
         self.order = order  # in which a fork takes the locks: that in which they are nested
-        _locks.add(self)
+        _locks.add(ref(self, _locks.discard))
 
     def __enter__(self) -> None:
-        self._lock.acquire()
+        if not self._lock.acquire(True, _limit if not self._is_given_up else 0):
+            self._is_given_up = True
+            raise TimeoutError("another thread does not let go of its lock")
 
     def __exit__(self, *error: object) -> None:
         self._lock.release()
+
+
+def hurry() -> None:
+    """Wait a second for each lock from now on, and then raise TimeoutError: the process is about to end."""
+    global _limit
+    _limit = _PATIENCE
 
 
 def prepare(after_in_child: Callable[[], object]) -> None:
@@ -45,18 +55,27 @@ def prepare(after_in_child: Callable[[], object]) -> None:
         os.register_at_fork(after_in_child=after_in_child)
 
 
+def _all() -> list[ForkSafeLock]:
+    # A copy, in one go: another thread may make a lock meanwhile.
+    return [lock for lock in (reference() for reference in tuple(_locks)) if lock is not None]
+
+
 def _take() -> None:
-    in_order = sorted(_locks, key=lambda lock: lock.order)
-    _held.extend(lock for lock in in_order if lock._lock.acquire(timeout=_PATIENCE))
+    held = _held[get_ident()] = []
+    in_order = sorted(_all(), key=lambda lock: lock.order)
+    held.extend(lock for lock in in_order if lock._lock.acquire(timeout=_PATIENCE))
 
 
 def _give_back() -> None:
-    while _held:
-        _held.pop()._lock.release()
+    held = _held.pop(get_ident(), [])
+    while held:
+        held.pop()._lock.release()
 
 
 def _renew() -> None:
-    for lock in _locks:
-        if lock not in _held:
+    held = _held.get(get_ident(), [])
+    for lock in _all():
+        if lock not in held:
             lock._lock = RLock()
     _give_back()
+    _held.clear()  # what other threads held was theirs, in the parent

@@ -64,12 +64,14 @@ class Monitor:
             self.is_running = True
             try:
                 self._start()
-            except Exception:  # no more threads, or the interpreter is about to end
+            except Exception as error:  # no more threads
+                if "interpreter shutdown" in str(error):  # a phase in an atexit function; its progress is not looked at
+                    return
                 failure("the monitor could not be started; the program goes on, its progress is told less often")
 
     def stop(self) -> None:
         """End the thread, and wait a moment for it: the interpreter is about to end."""
-        if self._stop is not None and self._thread is not None:
+        if self._stop is not None and self._thread is not None and self._thread.is_alive():
             self._stop.set()
             self._thread.join(INTERVAL)
 

@@ -36,18 +36,25 @@ class Process(State):
     """The identity of a process.
 
     Args:
-        origin: the phase of another process under which those of this one hang, if they hang under nothing else.
+        origin: the phase of another process from which this one comes.
         log: the path of that process's event log, if it was said.
     """
 
-    __slots__ = ("log", "origin", "token")
+    __slots__ = ("attached", "lasting", "log", "number", "token")
 
     def __init__(self, origin: PhaseInfo | None = None, log: str | None = None) -> None:
         super().__init__("running")
         # From the system and not from `random`, whose state belongs to the program.
         self.token = os.urandom(4).hex()
-        self.origin = origin
+        self.number = os.getpid()
+        self.lasting = origin  # or what it was attached to since, for good
+        self.attached: list[PhaseInfo] = []  # to what it is attached for the time of a block
         self.log = log
+
+    @property
+    def origin(self) -> PhaseInfo | None:
+        """The phase of another process under which those of this one hang, if they hang under nothing else."""
+        return self.attached[-1] if self.attached else self.lasting
 
     def new_id(self) -> str:
         """Return an id that no other phase of any process has."""
@@ -68,7 +75,7 @@ def this_process(after_fork: Callable[[], PhaseInfo | None]) -> Process:
     """Return the identity of this process; the first call prepares for forks, which an import must not.
 
     Args:
-        after_fork: called in each child, with `process` still that of the parent; returns what was current there.
+        after_fork: called in each child, with `process` still that of the parent; returns what the child hangs under.
     """
     global process
     if process is None:
@@ -79,7 +86,7 @@ def this_process(after_fork: Callable[[], PhaseInfo | None]) -> Process:
             def renew() -> None:
                 global process, _here
                 _here = _local()
-                process = Process(after_fork())
+                process = Process(after_fork(), process.log if process is not None else None)
 
             _forks.prepare(renew)
             process = _started_by_another() or Process()

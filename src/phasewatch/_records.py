@@ -413,6 +413,11 @@ def _error(value: object) -> tuple[str, str] | None:
     return None if value is None else (_required_text(_mapping(value)["type"]), _required_text(_mapping(value)["message"]))
 
 
+def _deviations(value: object) -> dict[str, tuple[int, int]]:
+    pairs = {} if value is None else _mapping(value)
+    return {_required_text(name): (_count(ran), _count(planned)) for name, (ran, planned) in pairs.items()}
+
+
 def _flag(value: object) -> bool:
     if value is None or isinstance(value, bool):
         return bool(value)
@@ -450,6 +455,7 @@ _FIGURES: dict[str, Callable[[object], object]] = {
     "innermost": _flag,
     "origin": _names_or_none,
     "stack": _text_or_none,
+    "deviations": _deviations,
 }
 
 

@@ -12,6 +12,7 @@ import warnings
 _MOST_LOGGED = 1000
 _logged: set[str] = set()
 _LONGEST = 200  # characters of a value in a message
+silent = False  # where a signal ends the program in the middle of its calls, nobody has made a mistake
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
@@ -30,6 +31,8 @@ def shown(value: object) -> str:
 
 def warn(message: str) -> None:
     """Warn about a mistake in a call, at the caller's own line. Under ``-W error`` it is logged instead of raised."""
+    if silent:
+        return
     # The place is found by walking, since the same mistake is reached through calls of different depth.
     level = 2  # our caller
     frame = sys._getframe(1)

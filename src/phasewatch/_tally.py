@@ -86,9 +86,8 @@ class Tally:
     """What a phase was told: its count, the figures that came with it, and when they were last looked at."""
 
     __slots__ = (
-        "aside", "aside_counted", "counted", "counted_at", "counters", "done", "every", "in_work", "logged", "looked",
-        "looked_at", "loops", "means", "shown", "shown_at", "start", "stepped", "stop", "total", "total_is_inferred",
-        "words",
+        "counted", "counted_at", "counters", "done", "every", "in_work", "logged", "looked", "looked_at", "loops", "means",
+        "shown", "shown_at", "start", "stepped", "stop", "total", "total_is_inferred", "words",
     )  # fmt: skip
 
     def __init__(self, start: int, total: int | None, counters: Iterable[str], now: float, every: int | None = None) -> None:
@@ -105,8 +104,6 @@ class Tally:
         self.logged: dict[str, Metric] = {}
         self.counted = start  # units, when they were last looked at
         self.counted_at = now  # clock seconds of that
-        self.aside = 0.0  # seconds of phases inside this one that are no units of it
-        self.aside_counted = 0.0  # those up to counted_at
         self.total_is_inferred = False  # from the length of what is tracked
         self.words = 0  # how often it was told of figures
         self.looked = start  # units at the last look
@@ -176,7 +173,7 @@ class Tally:
     def note(self, done: int, now: float) -> None:
         """Note when so many units were done: now, as far as anybody looked, if there are more than before."""
         if done != self.counted:
-            self.counted, self.counted_at, self.aside_counted = done, now, self.aside
+            self.counted, self.counted_at = done, now
 
     def look(self, done: int, now: float) -> None:
         """Note the count at a look from outside: units were done since the last one, evenly as far as is known."""

@@ -8,27 +8,25 @@ Entering, leaving and `advance` are hot paths: what most calls do stands in them
 
 from __future__ import annotations
 
-import time
 from _thread import get_ident
 from contextvars import ContextVar
 
 from . import _process, _wrap
-from ._annotations import TYPE_CHECKING, overload
-from ._dispatcher import Dispatcher
+from ._annotations import TYPE_CHECKING
+from ._counting import Counting
+from ._extra import stack_of
 from ._fault import Fault, path_of, told
 from ._monitor import Monitor
+from ._outlet import Outlet
 from ._process import COMPLETED, ENDED, FAILED, INTERRUPTED, PENDING, State
 from ._report import failure, shown, warn
 from ._spec import APART, PLAIN, PhaseSpec, as_text, count_or_warn, make_spec
 from ._tally import EACH, Tally, as_count
-from ._vigil import HEARTBEAT, Kinds, Vigil, limit
-from .eta import time_left
+from ._vigil import Vigil, limit
 from .events import (
-    MetricsLogged,
     PhaseAlive,
     PhaseEnded,
     PhaseInfo,
-    PhaseProgressed,
     PhaseResumed,
     PhaseStalled,
     PhaseStarted,
@@ -36,14 +34,14 @@ from .events import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
-    from typing import Any, ClassVar, Literal, TypeVar
+    from typing import Any, ClassVar, TypeVar
 
     from ._process import Process
-    from ._tally import Metric
-    from .events import Event, Role, Sink, Status
-    from .plan import TrainingPlan
+    from .eta import Running
+    from .events import Role, Sink, Status
+    from .plan import Schedule
 
     Fn = TypeVar("Fn", bound=Callable[..., Any])
     Item = TypeVar("Item")
@@ -64,9 +62,13 @@ def _this_process() -> Process:
 
 
 def _after_fork() -> PhaseInfo | None:
+    opened = reversed(_monitor.open.values())
+    run = next((phase for phase in opened if isinstance(phase, Phase) and phase.role == "run" and phase._is_open()), None)
     _monitor.reset()
-    phase = _innermost()  # still by the parent's identity
-    return phase._describe() if phase is not None else None
+    origin = innermost_info(run)  # still by the parent's identity
+    # What it was attached to does not go before what was open inside that.
+    _current.set(None)
+    return origin
 
 
 def current() -> Phase | None:
@@ -92,18 +94,6 @@ def innermost_info(otherwise: Phase | None) -> PhaseInfo | None:
     return phase._describe() if phase is not None else _this_process().origin
 
 
-def hang_process_under(origin: PhaseInfo | None, *, instead_of: PhaseInfo | None = None) -> PhaseInfo | None:
-    """Hang what hangs under nothing else under a phase of another process; return what it was under before.
-
-    Nothing is done if that is not what it was expected to be.
-    """
-    process = _this_process()
-    before = process.origin
-    if instead_of is None or instead_of is before:
-        process.origin = origin
-    return before
-
-
 def end_all(error: BaseException) -> None:
     """End every open phase that is told to somebody, of all threads and tasks, the last one first."""
     for phase in reversed(list(_monitor.open.values())):
@@ -127,7 +117,7 @@ def look() -> None:
     _monitor.look(by_hand=True)
 
 
-class Tracker:
+class Tracker(Outlet):
     """Where phases go: a clock, and the sinks that hear of them.
 
     Phases opened with `phasewatch.phase` find theirs by themselves. A tracker of one's own serves tests, and libraries
@@ -140,39 +130,13 @@ class Tracker:
     """
 
     def __init__(self, sinks: Iterable[Sink] = (), clock: Callable[[], float] | None = None) -> None:
-        self.enabled = True
-        self.joins = False  # whether its phases join what is open around them, of whatever tracker
+        super().__init__(sinks, clock)
         self.open_runs: list[Phase] = []
-        self._use_sinks(sinks)
-        self._use_clock(clock)
-        self.heartbeat: Sequence[float] = HEARTBEAT
-        self.stalls: Literal["stack"] | bool = True  # whether they are told, and with the stack from the first time on
-        self.kinds = Kinds()
-
-    def _use_sinks(self, sinks: Iterable[Sink]) -> None:
-        self._dispatcher = Dispatcher(sinks)
-        self.listening = bool(self._dispatcher.sinks)  # an event for nobody is not built
-
-    def _use_clock(self, clock: Callable[[], float] | None) -> None:
-        self.clock = clock
-        self._last_now = 0.0
-        self._clock_failed = False
-        self._wall: Callable[[], float] = getattr(clock, "wall", time.time)
-        # The system's own clock does not fail.
-        self.now: Callable[[], float] = time.perf_counter if clock is None else self._guarded_now
-
-    @property
-    def sinks(self) -> tuple[Sink, ...]:
-        """The sinks that hear of what happens here."""
-        return self._dispatcher.sinks
+        self.owed: list[tuple[Phase, BaseException | None]] = []  # phases for whose end there was no room
 
     def phase(self, name: str | None = None, /, **options: Any) -> Phase:
         """Return a phase of this tracker; the options are those of `phasewatch.phase`."""
         return make_phase(self, name, make_spec(name, options))
-
-    def close(self) -> None:
-        """Close the sinks."""
-        self._dispatcher.close()
 
     def place(self, phase: Phase | None) -> tuple[Phase | None, Tracker]:
         """Return the parent and the tracker of a phase that is opened while ``phase`` is the current one."""
@@ -180,58 +144,24 @@ class Tracker:
             phase = phase._parent
         return phase, self
 
-    def _guarded_now(self) -> float:
-        """Return the clock's seconds; a clock that fails is reported once, and stands still."""
-        assert self.clock is not None
-        try:
-            self._last_now = self.clock()
-        except Exception:
-            self._report_clock("time stands still where it fails")
-        return self._last_now
 
-    def wall(self) -> float:
-        """Return the time of day, in seconds since 1970; that of the system where the clock's fails."""
-        try:
-            return self._wall()
-        except Exception:
-            self._report_clock("the system's time of day stands in")
-            return time.time()
-
-    def _report_clock(self, consequence: str) -> None:
-        if not self._clock_failed:
-            self._clock_failed = True
-            failure(f"the clock {self.clock!r} failed; the program goes on, {consequence}")
-
-    def emit(self, event: Event) -> None:
-        """Hand an event to the sinks."""
-        self._dispatcher.emit(event)
-
-
-class Phase:
+class Phase(Counting):
     """One phase of the work: a ``with`` block, or a decorator around each call of a function.
 
     It is made by `phasewatch.phase`. Between entering and leaving, it is the handle through which the code inside tells
     how far it is. Nothing that it is told can raise: a mistake in a call is a `PhasewatchWarning`, once.
     """
 
-    # Few, since to make and to clear each costs a hundredth of a block.
-    __slots__ = (
-        "_extra", "_home", "_live", "_outer", "_parent", "_spec", "_started", "_stopped", "_tally", "_tracker", "name",
-    )  # fmt: skip
+    # Few, those of Counting among them, since to make and to clear each costs a hundredth of a block.
+    __slots__ = ("_home", "_outer", "_parent", "_stopped")
 
     role: ClassVar[Role] = "phase"
 
     if TYPE_CHECKING:
-        name: str
         _home: Tracker
         _tracker: Tracker
-        _spec: PhaseSpec
-        _live: State  # the process in which it is open, or what it is otherwise
-        _tally: Tally | None  # what it was told, and what it was promised
-        _extra: Extra | None
         _parent: Phase | None
         _outer: Phase | None  # what was current before
-        _started: float
         _stopped: float
 
     # It has no __init__, since a class without one is made in two thirds of the time.
@@ -248,7 +178,7 @@ class Phase:
     # What a person reads.
 
     @property
-    def plan(self) -> TrainingPlan | None:
+    def plan(self) -> Schedule | None:
         """What was said to run, of a run that was given a plan."""
         return None
 
@@ -268,18 +198,6 @@ class Phase:
         return None if self._live is PENDING else self._describe().id
 
     @property
-    def done(self) -> int:
-        """Units done, those before the start included. An item that a loop of `track` works on is not done yet."""
-        return self._spec.start if self._tally is None else self._tally.position()
-
-    @property
-    def total(self) -> int | None:
-        """Units expected, or None."""
-        if self._tally is not None:
-            return self._tally.total
-        return None if callable(self._spec.total) else self._spec.total
-
-    @property
     def elapsed(self) -> float:
         """Seconds since the phase was entered; once it has ended, how long it took."""
         if self._live is PENDING:
@@ -292,11 +210,6 @@ class Phase:
         if self._live is PENDING:
             return None
         return 0.0 if self._live in ENDED else self._time_left(self._tracker.now())
-
-    @property
-    def metrics(self) -> Mapping[str, Metric]:
-        """What was logged, and the means of what `advance` was given: each with ``last``, ``mean`` and ``count``."""
-        return {} if self._tally is None else {**self._tally.means, **self._tally.logged}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} {self.status}>"
@@ -313,7 +226,8 @@ class Phase:
             if around is None:
                 tracker = None if self._home.open_runs else self._home
             else:
-                tracker = around._tracker if around._live is process else None
+                # Whatever is said of the phase around it, a forecast may want to hear of this one.
+                tracker = around._tracker if around._live is process and around._extra is None else None
             if tracker is not None and process is not None and not tracker.listening:
                 self._outer = self._parent = around
                 self._tracker = tracker
@@ -337,9 +251,6 @@ class Phase:
             self._stopped = self._tracker.now()
             # It stays in _current, where everybody knows it for one that has ended; to set that costs a tenth of a block.
             self._live = COMPLETED
-            parent = self._parent
-            if parent is not None and parent._tally is not None:
-                self._report_to(parent, parent._tally)
         else:
             self._exit(error)
 
@@ -355,10 +266,13 @@ class Phase:
             self._live = process
             _current.set(self)
             self._started = tracker.now()
+            self._time(None if self._parent is None or self._parent._extra is None else self._parent._extra.timing)
             if self._spec is not PLAIN and self._spec is not APART:
                 self._take_options()
             if tracker.listening:
                 self._open(tracker)
+        except (RecursionError, MemoryError):
+            pass  # where there is no room to tell of it, there is none to report; its end tells of both
         except Exception:
             failure(f"phase {self.name!r} could not be opened; the program goes on without it")
         except BaseException as error:  # Ctrl-C in a sink: Python will not call __exit__, so the stack is put right here
@@ -384,25 +298,44 @@ class Phase:
         parent = self._parent
         if parent is not None:
             parent._hear_of_child(self._started)
-        tracker.emit(PhaseStarted(self._describe(), tracker.wall()))
+        self._tell_start(tracker)
+
+    def _tell_start(self, tracker: Tracker, seconds_ago: float = 0.0) -> None:
+        extra = self._more()
+        extra.is_told = True
+        try:
+            tracker.emit(PhaseStarted(self._describe(), tracker.wall() - seconds_ago))
+        except (RecursionError, MemoryError):
+            extra.is_told = False
+            raise
 
     def _close(self, error: BaseException | None) -> None:
+        tracker = self._tracker
         try:
-            tracker = self._tracker
             self._stopped = tracker.now()
             # The stack first: it is right whatever fails below.
             self._live = COMPLETED
             if _current.get() is self:
                 _current.set(self._outer)
-            self._conclude(error)
-            parent = self._parent
-            if parent is not None and parent._tally is not None:
-                self._report_to(parent, parent._tally)
+            while tracker.owed:
+                phase, its_error = tracker.owed[0]
+                phase._finish(its_error)
+                tracker.owed.pop(0)
+            self._finish(error)
+        except (RecursionError, MemoryError):
+            tracker.owed.append((self, error))  # there is more room when the phase around it is left
         except Exception:
             failure(f"phase {self.name!r} could not be closed; the program goes on")
 
-    def _is_open(self) -> bool:
-        return self._live is _process.process
+    def _finish(self, error: BaseException | None) -> None:
+        """Tell everybody that the phase has ended; again, if there was no room to tell all."""
+        self._conclude(error)
+        timing = None if self._extra is None else self._extra.timing
+        if timing is not None:
+            timing.forecast.end(timing, self._stopped, completed=self._live is COMPLETED)
+        parent = self._parent
+        if parent is not None and parent._tally is not None:
+            self._report_to(parent, parent._tally)
 
     def _is_closed(self) -> bool:
         return self._live in ENDED
@@ -438,7 +371,10 @@ class Phase:
 
     def _place(self, outer: Phase | None) -> tuple[Phase | None, Tracker]:
         """Return the parent and the tracker, given the innermost open phase."""
-        return self._home.place(outer)
+        parent, tracker = self._home.place(outer)
+        if outer is None and parent is not None and _innermost() is not None:
+            parent = None  # what the thread was attached to goes before the run opened last
+        return parent, tracker
 
     def _take_options(self) -> None:
         """Make ready for what the options say, when the phase is entered."""
@@ -495,6 +431,8 @@ class Phase:
             self._live = INTERRUPTED
         completed = self._live is COMPLETED
         if tracker.listening:
+            if not self._more().is_told:
+                self._tell_start(tracker, now - self._started)
             self._leave_monitor(completed, now)
         if tally is not None:
             handed = tally.end_loops()
@@ -513,7 +451,7 @@ class Phase:
                 around = parent._more()
                 around.faults = (*around.faults[-_MOST_FAULTS:], Fault(error, origin))
             extra.faults = ()
-        if tracker.listening:
+        if tracker.listening and not self._more().is_ended:
             tracker.emit(
                 PhaseEnded(
                     self._describe(),
@@ -528,20 +466,18 @@ class Phase:
                     error=None if completed or error is None else told(error),
                     innermost=innermost,
                     origin=origin,
-                    active=None if self._extra is None else self._extra.active_until(now),
+                    active=self._more().active_until(now),
                 )
             )
+            self._more().is_ended = True
+
+    def _time(self, around: Running | None) -> None:
+        """Let the forecast, if there is one around the phase, know of it."""
+        if around is not None:
+            self._more().timing = around.forecast.begin(self.name, self._started, around)
 
     def _report_to(self, parent: Phase, tally: Tally) -> None:
         """Tell an ended phase's parent, on its tally, what the phase means for it."""
-        # Beside steps, another phase is no part of a unit: a validation. Without steps, it may well be the unit's work.
-        if tally.stepped:
-            tally.aside += max(0.0, self._stopped - self._started)
-
-    def _more(self) -> Extra:
-        if self._extra is None:
-            self._extra = Extra()
-        return self._extra
 
     # In a generator the phase is current while the body runs, and not while it is suspended, when other code has the
     # thread. What the body has opened and not closed when it yields goes with it.
@@ -598,9 +534,12 @@ class Phase:
         # that: one of the two sees the other.
         vigil = self._more().vigil
         if vigil is not None:
-            with _monitor.lock:
-                if vigil.announced and completed:
-                    self._tell_resumed(vigil, now)
+            try:
+                with _monitor.lock:
+                    if vigil.announced and completed:
+                        self._tell_resumed(vigil, now)
+            except TimeoutError:  # the process is about to end, and who looks hangs in a sink
+                pass
         if completed:
             self._tracker.kinds.ended.append((self._describe().path, now - self._started))
 
@@ -671,200 +610,6 @@ class Phase:
         quiet = vigil.quiet(now) if quiet is None else quiet
         self._tracker.emit(PhaseResumed(self._describe(), self._tracker.wall(), quiet=quiet, **self._measures(now)))
 
-    def _measures(self, now: float) -> dict[str, Any]:
-        """Return what an event tells of a phase that is under way."""
-        tally = self._tally
-        return {
-            "done": self.done,
-            "total": self.total,
-            "elapsed": max(0.0, now - self._started),
-            "eta": self._time_left(now),
-            "counters": dict(tally.counters) if tally is not None else None,
-            "means": tally.mean_values() if tally is not None else None,
-        }
-
-    # Progress.
-
-    if TYPE_CHECKING:
-
-        def advance(self, n: int = 1, /, *, weight: float | None = None, **values: object) -> None: ...
-
-    else:
-
-        def advance(self, n=_ONE, /, **values) -> None:  # noqa: ANN001, ANN003  # as above; a named weight costs a tenth
-            """Count ``n`` units as done.
-
-            Inside a loop over `track`, which counts the units itself, only the values are taken.
-
-            Args:
-                n: units, a whole number of at least 0.
-                weight: what the values cover; by default the first declared counter among them, else ``n``.
-                **values: those named in ``counters`` add up; of every other number the weighted mean is kept.
-            """
-            tally = self._tally
-            if tally is not None and n is _ONE and not values:
-                done = tally.done + 1
-                if done < tally.stop:
-                    tally.done = done
-                    return
-            self._advance(n, values.pop("weight", None), values)
-
-    def _advance(self, n: object, weight: object, values: dict[str, object]) -> None:
-        """Do what advance() has to do where it does not merely count."""
-        if not self._is_open():
-            self._warn("advance", f"is told to advance, but it is {self._whereabouts()}; call advance inside its block")
-            return
-        try:
-            tally = self._tally or self._begin_tally()
-            units = n if n.__class__ is int else as_count(n)
-            if units is None or units < 0:
-                self._warn("units", f"cannot advance by {shown(n)}; give a whole number of units, at least 0")
-                units = 0
-            if values:
-                if "n" in values and "n" not in tally.counters:
-                    self._warn("n", "is given n=; it is taken as a metric. Units are given by position: advance(3)")
-                refused = tally.add(values, units, weight)
-                if refused:
-                    self._refuse(refused)
-            if tally.loops is not None:
-                tally.loops.tell()
-                tally.note(tally.position(), self._tracker.now())
-            if not tally.is_tracking():
-                done = tally.done + units
-                if done < tally.stop:
-                    tally.done = done
-                else:
-                    self._count(tally, units, self._tracker.now())
-        except Exception:
-            failure(f"phase {self.name!r} could not take advance({shown(n)}); the program goes on")
-
-    def _begin_tally(self) -> Tally:
-        spec = self._spec
-        tally = self._tally = Tally(spec.start, spec.total, spec.counters, self._started, spec.every)
-        return tally
-
-    def _count(self, tally: Tally, n: int, now: float, *, shown: bool = True) -> None:
-        """Count units, and tell progress where it is due."""
-        before, total = tally.done, tally.total
-        done = tally.done = before + n
-        if n:
-            tally.note(done, now)
-        if total is not None and done > total:
-            self._warn("total", f"has counted {done}, past its total of {total}; it counts on, but give a total= that holds")
-        if not shown:
-            return
-        tracker = self._tracker
-        if tracker.listening and tally.is_due(before, done, now):
-            self._show(tally, now)
-        if tally.is_tracking() or (tracker.listening and tally.every is None and tracker.clock is not None):
-            tally.stop = EACH  # nothing waits for a thread where time is told by somebody else
-        else:
-            tally.stop = min(tally.next_stop(), tally.next_line()) if tracker.listening else tally.next_stop()
-
-    def _show(self, tally: Tally, now: float) -> None:
-        tally.note(tally.position(), now)
-        tally.shown, tally.shown_at = tally.position(), now
-        self._tracker.emit(PhaseProgressed(self._describe(), self._tracker.wall(), **self._measures(now)))
-
-    def _show_last(self, tally: Tally, now: float) -> None:
-        """Tell the final count, if the last line was held back because it came too soon after another."""
-        due = tally.every is None or tally.done % tally.every == 0
-        if due and not tally.stepped and tally.done != tally.shown:
-            self._show(tally, now)
-
-    def _time_left(self, now: float, units_left: int | None = None) -> float | None:
-        tally = self._tally
-        if tally is None or tally.total is None:
-            return None
-        done = tally.position()
-        tally.note(done, now)
-        return time_left(
-            tally.total - done if units_left is None else units_left,
-            done - tally.start,
-            busy=tally.counted_at - self._started - tally.aside_counted,
-            waiting=max(0.0, now - tally.counted_at - (tally.aside - tally.aside_counted)),
-        )
-
-    @overload
-    def track(self, iterable: Iterable[Item]) -> Iterator[Item]: ...
-    @overload
-    def track(self, iterable: AsyncIterable[Item]) -> AsyncIterator[Item]: ...
-    def track(self, iterable: Any) -> Any:
-        """Iterate, and count the items; the length of what is iterated is the total if none was given.
-
-        The loop runs at the speed of a bare one: progress is read from outside, once a second. An item is done when the
-        next one is taken, or the loop is left, by ``break`` too; an item that raises is the last that counts.
-        Works for asynchronous iterables, with ``async for``.
-        """
-        if not self._is_open():
-            self._warn("track", f"is told to track, but it is {self._whereabouts()}; iterate inside its block")
-            return iter(iterable) if hasattr(iterable, "__iter__") else iterable
-        tally = self._tally or self._begin_tally()
-        if tally.total is None or tally.total_is_inferred:
-            tally.infer_total(iterable)
-        if hasattr(iterable, "__aiter__"):
-            return EitherWay(self, iterable, tally) if hasattr(iterable, "__iter__") else self._track_async(iterable, tally)
-        return self._track_sync(iterable, tally)
-
-    def _track_sync(self, iterable: Iterable[Item], tally: Tally) -> Iterator[Item]:
-        tracker = self._tracker
-        if tracker.listening and (tracker.clock is not None or tally.every is not None):
-            return self._track_each(iterable, tally)
-        return tally.begin_loop(iterable)
-
-    # A clock that is told the time, and lines at certain counts, want each item counted when its turn is over.
-
-    def _track_each(self, iterable: Iterable[Item], tally: Tally) -> Iterator[Item]:
-        for item in iterable:
-            tally.in_work += 1
-            try:
-                yield item
-            except GeneratorExit:  # the loop was left
-                self._item_done(tally, shown=False)
-                raise
-            self._item_done(tally)
-
-    async def _track_async(self, iterable: AsyncIterable[Item], tally: Tally) -> AsyncIterator[Item]:
-        async for item in iterable:
-            tally.in_work += 1
-            try:
-                yield item
-            except GeneratorExit:
-                self._item_done(tally, shown=False)
-                raise
-            self._item_done(tally)
-
-    def _item_done(self, tally: Tally, *, shown: bool = True) -> None:
-        if tally is self._tally and self._is_open():
-            tally.in_work -= 1
-            try:
-                self._count(tally, 1, self._tracker.now(), shown=shown)
-            except Exception:
-                failure(f"phase {self.name!r} could not count an item; the program goes on")
-
-    def log(self, mapping: Mapping[str, object] | None = None, /, **metrics: object) -> None:
-        """Record metrics of this phase, under any names, slashed ones as ``actor/kl`` included.
-
-        The event comes at once; the line of metrics is written when the phase ends, with the last value of each.
-        """
-        if not self._is_open():
-            self._warn("log", f"is given metrics, but it is {self._whereabouts()}; call log inside its block")
-            return
-        try:
-            try:
-                given = dict(mapping) if mapping is not None else {}
-            except (TypeError, ValueError):
-                self._warn("mapping", f"is given {shown(mapping)} to log; it takes a mapping of names to numbers")
-                given = {}
-            values = {as_text(name): value for name, value in {**given, **metrics}.items()}
-            tally = self._tally or self._begin_tally()
-            taken, refused = tally.log(values)
-            self._refuse(refused)
-            if taken and self._tracker.listening:
-                self._tracker.emit(MetricsLogged(self._describe(), self._tracker.wall(), values=taken))
-        except Exception:
-            failure(f"phase {self.name!r} could not take log(...); the program goes on")
-
     def step(self, *, step: int | None = None, epoch: int | None = None, **options: Any) -> Phase:
         """Return one unit of this phase as a phase inside it, named ``{NAME} {UNIT}``: TRAINING STEP.
 
@@ -902,34 +647,6 @@ class Phase:
     def _again(self, name: str, spec: PhaseSpec) -> Phase:
         return new_phase(self._home, name, spec)
 
-    # Mistakes in calls.
-
-    def _whereabouts(self) -> str:
-        """Return what a phase that is not open here is instead."""
-        return "open in the process from which this one was forked" if self.status == "running" else self.status
-
-    def _refuse(self, names: list[str]) -> None:
-        for name in names:
-            self._warn(
-                f"value {name}", f"is given {name!r} with a value that is no number, as {_NUMBERS} are; it is left out"
-            )
-
-    def _warn(self, about: str, message: str) -> None:
-        """Warn once for each phase and mistake."""
-        extra = self._more()
-        if about not in extra.warned:
-            extra.warned = extra.warned | {about}
-            warn(f"phase {self.name!r} {message}")
-
-
-def stack_of(thread: int | None) -> str | None:
-    """Return where a thread is, as a traceback shows it; None if it has ended."""
-    import sys
-    import traceback  # here: few phases stall
-
-    frame = None if thread is None else sys._current_frames().get(thread)
-    return None if frame is None else "".join(traceback.format_stack(frame)).rstrip()
-
 
 def new_phase(home: Tracker, name: str, spec: PhaseSpec = PLAIN) -> Phase:
     """Return a phase, pending."""
@@ -940,38 +657,6 @@ def new_phase(home: Tracker, name: str, spec: PhaseSpec = PLAIN) -> Phase:
     phase._live = PENDING
     phase._parent = phase._tally = phase._extra = None
     return phase
-
-
-class Extra:
-    """What a phase has beyond its place and its time; most of it few phases need, and so stands with the class."""
-
-    info: PhaseInfo | None = None  # once somebody has asked
-    thread: int | None = None  # that entered it, if anybody listens
-    vigil: Vigil | None = None  # the monitor's, once it has looked
-    faults: tuple[Fault, ...] = ()  # of phases inside this one
-    warned: frozenset[str] = frozenset()  # what was warned of
-    depth = 0  # of entries while it was open already
-    inner: Phase | None = None  # what was current in the generator's body when it yielded
-    resumed_at: float | None = None  # clock seconds at which the body went on; None if there is no body
-    active = 0.0  # seconds inside the body before that
-    is_suspended = False
-
-    def suspend(self, now: float) -> None:
-        """Take it that the body has yielded."""
-        if self.resumed_at is not None and not self.is_suspended:
-            self.active += now - self.resumed_at
-        self.is_suspended = True
-
-    def resume(self, now: float) -> None:
-        """Take it that the body goes on."""
-        self.resumed_at = now
-        self.is_suspended = False
-
-    def active_until(self, now: float) -> float | None:
-        """Return the seconds inside the body; None if there is none."""
-        if self.resumed_at is None:
-            return None
-        return max(0.0, self.active + (0.0 if self.is_suspended else now - self.resumed_at))
 
 
 class _Step(Phase):
@@ -991,13 +676,15 @@ class _Step(Phase):
         of = self._of
         if of._is_open():
             tally = of._tally or of._begin_tally()
-            if not tally.stepped:
-                tally.stepped = True
-                if of.done == tally.start:  # what came before the first step is no part of one
-                    tally.aside = tally.aside_counted = max(0.0, of._tracker.now() - of._started)
+            tally.stepped = True
             return of, of._tracker
         self._warn("step", f"is a step of {of.name!r}, which is {of._whereabouts()}; take steps inside its block")
         return super()._place(outer)
+
+    def _time(self, around: Running | None) -> None:
+        if around is not None:
+            timing = around.forecast.begin(self.name, self._started, around, is_unit=self._parent is self._of)
+            self._more().timing = timing
 
     def _position(self) -> Position:
         of = self._of
@@ -1025,21 +712,6 @@ class _Step(Phase):
 
     def _again(self, name: str, spec: PhaseSpec) -> Phase:
         return _Step(self._of, name, spec, self._given_number, self._epoch)
-
-
-class EitherWay:
-    """What `track` returns for something that can be iterated with ``for`` and with ``async for``."""
-
-    def __init__(self, phase: Phase, iterable: Any, tally: Tally) -> None:
-        self._of = phase, iterable, tally
-
-    def __iter__(self) -> Iterator[Any]:
-        phase, iterable, tally = self._of
-        return phase._track_sync(iterable, tally)
-
-    def __aiter__(self) -> AsyncIterator[Any]:
-        phase, iterable, tally = self._of
-        return phase._track_async(iterable, tally)
 
 
 class _Disabled(Phase):
@@ -1084,7 +756,7 @@ DISABLED: Phase = _Disabled()._prepare(Tracker(), "")
 class Elsewhere(Phase):
     """What stands for a phase that is open in another process, where something of it goes on here."""
 
-    __slots__ = ()
+    __slots__ = ("_before",)
 
     def __init__(self, info: PhaseInfo) -> None:
         self._prepare(DISABLED._home, info.name)
@@ -1094,15 +766,29 @@ class Elsewhere(Phase):
         self._outer = _current.get()
 
     def be_current(self) -> None:
-        """Have what is opened from now on in this thread or task hang under it."""
+        """Have what is opened from now on hang under it: in this thread or task, and where nothing is around it."""
+        process = _this_process()
+        self._before, process.lasting = process.lasting, self._describe()
         _current.set(self)
 
-    def leave(self) -> PhaseInfo:
-        """Have nothing more hang under it; return what it stood for."""
+    def begin_block(self) -> None:
+        """Take it that this holds for a block."""
+        process = _this_process()
+        self._stop_lasting(process)
+        process.attached = [*process.attached, self._describe()]
+
+    def leave(self) -> None:
+        """Have nothing more hang under it."""
+        process = _this_process()
         self._live = COMPLETED
         if _current.get() is self:
             _current.set(self._outer)
-        return self._describe()
+        self._stop_lasting(process)
+        process.attached = [info for info in process.attached if info is not self._describe()]
+
+    def _stop_lasting(self, process: Process) -> None:
+        if process.lasting is self._describe():
+            process.lasting = self._before
 
 
 def make_phase(home: Tracker, name: object, spec: PhaseSpec = PLAIN) -> Phase:

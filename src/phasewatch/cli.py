@@ -1,7 +1,7 @@
-"""The command: ``phasewatch summary``, ``watch``, ``diff`` and ``export``. A thin face over the functions of the package.
+"""The command: ``phasewatch summary``, ``watch``, ``diff``, ``export`` and ``plan``. A thin face over the package.
 
-Exit codes: 0, all is well; 1, a run that did not complete, or one that became slower than ``--fail-above`` allows; 2, a call
-or a file that could not be used. 141 when the reader of a pipe has gone, 130 after Ctrl-C.
+Exit codes: 0, all is well; 1, a run that did not complete, one that became slower than ``--fail-above`` allows, or a plan
+with warnings; 2, a call or a file that could not be used. 141 when the reader of a pipe has gone, 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from .metalog.plain import one_line
@@ -60,10 +61,11 @@ def _complain(message: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="phasewatch", description="What runs did, from their logs.", allow_abbrev=False)
+    description = "What runs did, from their logs, and what one will do."
+    parser = argparse.ArgumentParser(prog="phasewatch", description=description, allow_abbrev=False)
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version, and exit")
     commands = parser.add_subparsers(title="commands", metavar="command", required=True)
-    for add in (_add_summary, _add_watch, _add_diff, _add_export):
+    for add in (_add_summary, _add_watch, _add_diff, _add_export, _add_plan):
         add(commands)
     return parser
 
@@ -247,3 +249,61 @@ def _export(options: argparse.Namespace) -> int:
         out.write(first)
         out.writelines(pieces)
     return OK
+
+
+_NUMBERS = {
+    "total_steps": "the last training step",
+    "epochs": "how often the data is gone through",
+    "steps_per_epoch": "training steps in one epoch",
+    "start_step": "steps that were done before: a resumed run",
+    "train_samples": "those of one epoch",
+    "val_samples": "those of one validation",
+    "val_batches": "batches in one validation",
+}
+_CUSTOMS = {
+    "at_last_step": "as verl does: the last step saves and validates whenever the frequency is positive",
+    "drop_last": "a last batch that is not full is left out",
+    "val_drop_last": "validation leaves it out",
+}
+
+
+def _add_plan(commands: Any) -> None:
+    parser = _command(
+        commands, "plan", _plan, "what a training run will do, in which order, and what looks like a mistake",
+        "Nothing is run: a script is read. The exit code is 1 if there are warnings.",
+    )  # fmt: skip
+    parser.add_argument("config", metavar="CONFIG", help="a .sh, .yaml or .json file, or the first override")
+    parser.add_argument(
+        "overrides", metavar="KEY=VALUE", nargs="*", help="that go before the file; what a script is called with"
+    )
+    for option, help in _NUMBERS.items():
+        parser.add_argument(f"--{option.replace('_', '-')}", type=int, metavar="N", help=help)
+    for option, help in _CUSTOMS.items():
+        parser.add_argument(f"--{option.replace('_', '-')}", action="store_const", const=True, help=help)
+    parser.add_argument("--history", metavar="LOG", help=f"of an earlier run, to tell how long it takes: {_LOG}")
+    parser.add_argument("--all", action="store_true", help="the whole schedule, where it is longer than fits")
+    parser.add_argument("--json", action="store_true", help="all of it as JSON")
+
+
+def _plan(options: argparse.Namespace) -> int:
+    from ._tables import ROWS, show
+    from .outlook import as_dict, expected, parts
+    from .plan import TrainingPlan
+
+    given = {name: getattr(options, name) for name in (*_NUMBERS, *_CUSTOMS) if getattr(options, name) is not None}
+    is_override = "=" in options.config and not os.path.exists(options.config)
+    source = [options.config] if is_override else options.config
+    try:
+        plan = TrainingPlan.from_config(source, overrides=options.overrides, **given)
+    except (ValueError, TypeError, ImportError) as error:
+        raise _UnusableError(str(error)) from None
+    expectation = None if options.history is None else expected(plan, _summary_of(options.history))
+    done_at = None
+    if expectation is not None and expectation.total is not None:
+        done_at = time.time() + expectation.total
+    if options.json:
+        figures = as_dict(plan, expectation)
+        _print_json(figures if expectation is None else {**figures, "done_at": done_at})
+    else:
+        show(parts(plan, expectation, done_at=done_at, rows=None if options.all else ROWS), sys.stdout)
+    return UNWELL if plan.warnings() else OK

@@ -267,7 +267,7 @@ class MetricsLogged(Event):
 class PhaseEnded(Measured):
     """A phase ended: it completed, failed or was interrupted."""
 
-    __slots__ = ("active", "error", "innermost", "metrics", "origin", "status")
+    __slots__ = ("active", "deviations", "error", "innermost", "metrics", "origin", "status")
     type = "end"
 
     def __init__(
@@ -286,6 +286,7 @@ class PhaseEnded(Measured):
         innermost: bool = False,
         origin: tuple[str, ...] | None = None,
         active: float | None = None,
+        deviations: Mapping[str, tuple[int, int]] | None = None,
     ) -> None:
         super().__init__(phase, time, done=done, total=total, elapsed=elapsed, counters=counters, means=means)
         self.status: Status = status
@@ -294,6 +295,8 @@ class PhaseEnded(Measured):
         self.innermost = innermost  # no phase inside this one ended with the same exception
         self.origin = origin  # the path of the innermost phase that did
         self.active = active  # of a generator's phase: those seconds of `elapsed` that were spent inside its body
+        # Of a run that completed: how often phases ran, and how often its plan said, where these are not the same.
+        self.deviations: Mapping[str, tuple[int, int]] = deviations or {}
 
 
 class Sink(Protocol):

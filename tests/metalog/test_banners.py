@@ -163,6 +163,34 @@ def test_a_run_opens_silently() -> None:
     assert blocks(PhaseStarted(PhaseInfo("grpo", id="1", role="run"), 0.0)) == []
 
 
+def of_a_run(warnings: object) -> PhaseStarted:
+    return PhaseStarted(PhaseInfo("grpo", id="1", role="run", attributes={"plan_warnings": warnings}), 0.0)
+
+
+def test_what_looks_wrong_in_a_plan_has_a_line_each() -> None:
+    told = [{"code": "a", "message": "never validates", "advice": "set test_freq"}, {"code": "b", "message": "never saves"}]
+    assert lines(of_a_run(told)) == [
+        "⚠️ [META] PLAN WARNING: never validates; set test_freq", "⚠️ [META] PLAN WARNING: never saves",
+    ]  # fmt: skip
+    assert not any(block.is_banner for block in blocks(of_a_run(told)))
+
+
+@pytest.mark.parametrize("warnings", [None, 5, "text", {}, {"message": "x"}, []])
+def test_a_log_that_holds_something_else_in_their_place_is_silent(warnings: object) -> None:
+    assert lines(of_a_run(warnings)) == []
+
+
+def test_a_warning_that_is_a_text_alone_is_shown() -> None:
+    assert lines(of_a_run(["as it is"])) == ["⚠️ [META] PLAN WARNING: as it is"]
+
+
+def test_what_ran_otherwise_than_planned_has_a_line_each_before_the_last_banner() -> None:
+    found = lines(the_run(deviations={"TRAINING STEP": (34, 35), "A\n[META] B": (0, 1)}))
+    assert found[:3] == [
+        "⚠️ [META] PLAN: 34 of 35 TRAINING STEP ran", "⚠️ [META] PLAN: 0 of 1 A [meta] B ran", "=" * 80,
+    ]  # fmt: skip
+
+
 # Progress.
 
 
@@ -644,6 +672,16 @@ def test_hostile_text_in_an_accident_stays_in_its_lines(status: str, name: str, 
     check(banner, "detail")
     (banner,) = blocks(the_run(status, error=(kind, message), origin=(name, message)))
     check(banner, "title")
+
+
+@given(texts=st.lists(hostile, max_size=3), number=st.integers())
+def test_hostile_text_about_a_plan_stays_in_its_lines(texts: list[str], number: int) -> None:
+    told = lines(of_a_run([{"code": text, "message": text, "advice": text} for text in texts]))
+    told += lines(the_run(deviations=dict.fromkeys(texts, (number, number))))[: len(set(texts))]
+    for one in told:
+        assert one.startswith("⚠️ [META] PLAN")
+        assert one.count(MARK) == 1
+        assert len(one.splitlines()) == 1
 
 
 @given(name=hostile, unit=hostile, stack=hostile)

@@ -518,6 +518,14 @@ def test_a_hostile_name_forges_nothing() -> None:
     assert not of_type(events, PhaseProgressed)
 
 
+def test_lines_about_a_plan_are_known_and_about_no_phase() -> None:
+    parser = Parser()
+    text = "⚠️ [META] PLAN WARNING: no PHASE: A\n🔹 [META] PHASE: A\n" + "=" * 80 + "\n⚠️ [META] PLAN: 34 of 35 A ran\n"
+    events = [*parser.feed(text.encode()), *parser.close()]
+    assert [event.name for event in events] == ["run", "A"]
+    assert parser.skipped == {}
+
+
 def test_what_was_passed_over_is_counted() -> None:
     parser = Parser()
     parser.feed("🔹 [META] UNHEARD OF\nas in [META] PHASE: A\n💓 [META] ALIVE: A\n".encode())

@@ -536,7 +536,7 @@ os._exit(0)
 
 def test_the_sinks_lock_is_taken_last_by_a_fork(sink: JsonlSink) -> None:
     assert sink._lock.order == 2
-    assert sink._lock in _forks._locks
+    assert sink._lock in _forks._all()
 
 
 def test_a_signal_handler_that_comes_in_the_middle_is_written_at_once(sink: JsonlSink, mocker: Any) -> None:

@@ -101,7 +101,9 @@ def _banner(tone: Tone, title: str, *details: str) -> Block:
 
 def _opening(phase: PhaseInfo) -> list[Block]:
     kind = kind_of(phase.name)
-    if phase.role == "run" or kind.opens is None:
+    if phase.role == "run":
+        return _plan_warnings(phase)
+    if kind.opens is None:
         return []
     title = f"{one_line(phase.emoji or kind.emoji)} {MARK} {one_line(kind.opens)}".lstrip()
     if phase.message:
@@ -115,6 +117,19 @@ def _opening(phase: PhaseInfo) -> list[Block]:
         detail = " | ".join([position, *expected])
         return [Block("opened", rule, ("title", title), ("detail", detail), rule)]
     return [_banner("opened", title, " | ".join([position, *expected] if position else expected))]
+
+
+def _plan_warnings(run: PhaseInfo) -> list[Block]:
+    """``⚠️ [META] PLAN WARNING: test_freq=50 is never reached in 35 steps``, a line for each."""
+    warnings = run.attributes.get("plan_warnings")
+    if not isinstance(warnings, (list, tuple)):  # a log may hold anything
+        return []
+    blocks = []
+    for warning in warnings:
+        told = [warning.get("message"), warning.get("advice")] if isinstance(warning, dict) else [warning]
+        text = "; ".join(one_line(part) for part in told if part)
+        blocks.append(Block("interrupted", ("line", f"⚠️ {MARK} PLAN WARNING: {text}")))
+    return blocks
 
 
 def _position(position: Position) -> str:
@@ -201,7 +216,7 @@ def _metrics(metrics: Mapping[str, float]) -> list[Block]:
 
 def _ending(event: PhaseEnded) -> list[Block]:
     if event.phase.role == "run":
-        return [_run_ending(event)]
+        return [*_deviations(event), _run_ending(event)]
     if event.status == "completed":
         kind = kind_of(event.name)
         if kind.completes is None:
@@ -212,6 +227,14 @@ def _ending(event: PhaseEnded) -> list[Block]:
         return []
     emoji, word = _ENDS[event.status]
     return [_banner(_tone(event), f"{emoji} {MARK} PHASE {word}: {one_line(event.name)}", " | ".join(_accident(event)))]
+
+
+def _deviations(event: PhaseEnded) -> list[Block]:
+    """``⚠️ [META] PLAN: 34 of 35 TRAINING STEP ran``, a line for each."""
+    return [
+        Block("interrupted", ("line", f"⚠️ {MARK} PLAN: {_figure(ran)} of {_figure(planned)} {one_line(name)} ran"))
+        for name, (ran, planned) in event.deviations.items()
+    ]
 
 
 def _run_ending(event: PhaseEnded) -> Block:

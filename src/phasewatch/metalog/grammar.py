@@ -46,6 +46,7 @@ TABLE = "Where the time went"
 
 
 _ENDS: dict[str, Status] = {"FAILED": "failed", "INTERRUPTED": "interrupted"}
+_OF_THE_PLAN = ("PLAN WARNING: ", "PLAN: ")
 _OTHERS = {"PHASE STALLED: ": "stalled", "PHASE RESUMED: ": "resumed", "ALIVE: ": "alive"}
 
 
@@ -98,7 +99,10 @@ class Titles:
         if emoji is None:
             self.skipped["quoted"] += 1
             return None
-        title = self._title(text[at + len(MARK) + 1 :], emoji)
+        said = text[at + len(MARK) + 1 :]
+        if said.startswith(_OF_THE_PLAN):
+            return None  # ours, and about no phase
+        title = self._title(said, emoji)
         if title is None:
             self.skipped["unknown"] += 1
         return title

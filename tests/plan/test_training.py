@@ -23,13 +23,14 @@ options = st.fixed_dictionaries(
         "save_freq": st.integers(min_value=-2, max_value=12),
         "val_after_train": st.booleans(),
         "at_last_step": st.booleans(),
+        "saves_last": st.none() | st.booleans(),
     }
 )
 
 
 def run_trainer(
     *, total_steps: int, start_step: int, val_before_train: bool, val_only: bool, test_freq: int, save_freq: int,
-    val_after_train: bool, at_last_step: bool,
+    val_after_train: bool, at_last_step: bool, saves_last: bool | None,
 ) -> list[tuple[str, int | None]]:  # fmt: skip
     """Train, as trainers do, and write down what happens."""
     log: list[tuple[str, int | None]] = []
@@ -37,20 +38,20 @@ def run_trainer(
         log.append(("PRE-TRAINING VALIDATION", None))
         if val_only:
             return log
-    step = start_step
+    step, saves_last = start_step, at_last_step if saves_last is None else saves_last
     while step < total_steps:
         step += 1
         log.append(("TRAINING STEP", step))
         is_last = step == total_steps
         if at_last_step:  # verl's loop: it saves, then it validates
-            if save_freq > 0 and (is_last or step % save_freq == 0):
+            if save_freq > 0 and ((is_last and saves_last) or step % save_freq == 0):
                 log.append(("CHECKPOINT SAVING", step))
             if test_freq > 0 and (is_last or step % test_freq == 0) and not (is_last and val_after_train):
                 log.append(("PERIODIC VALIDATION", step))
         else:
             if test_freq > 0 and step % test_freq == 0 and not (is_last and val_after_train):
                 log.append(("PERIODIC VALIDATION", step))
-            if save_freq > 0 and step % save_freq == 0:
+            if save_freq > 0 and ((is_last and saves_last) or step % save_freq == 0):
                 log.append(("CHECKPOINT SAVING", step))
     # With verl's custom it is the last step's validation that stands here, so without a frequency there is none.
     if val_after_train and (not at_last_step or (test_freq > 0 and start_step < total_steps)):
@@ -66,11 +67,24 @@ def test_the_phases_are_those_that_a_training_loop_goes_through(given_options: d
 @given(options)
 def test_the_counts_are_those_of_the_phases(given_options: dict[str, Any]) -> None:
     plan = TrainingPlan(**given_options)
-    assert plan.counts() == Counter(name for name, _ in run_trainer(**given_options))
+    counted = Counter(name for name, _ in run_trainer(**given_options))
+    assert plan.counts() == counted
+    assert list(plan.counts()) == list(counted), "in the order in which they come first"
     steps = [step for name, step in plan.phases() if name == "TRAINING STEP"]
     if not (plan.val_only and plan.val_before_train):
         # All steps, not all but one: the fault of the scheme before.
         assert len(steps) == max(0, given_options["total_steps"] - given_options["start_step"])
+
+
+@given(options)
+def test_a_stretch_holds_all_that_follow_one_another(given_options: dict[str, Any]) -> None:
+    grouped = [
+        (name, len(steps), steps[0], steps[-1])
+        for name, group in itertools.groupby(run_trainer(**given_options), key=lambda phase: phase[0])
+        for steps in [[step for _, step in group]]
+    ]
+    found = [(s.name, s.count, s.first, s.last) for s in TrainingPlan(**given_options).stretches()]
+    assert found == grouped
 
 
 @given(options)
@@ -186,7 +200,7 @@ def test_numbers_of_any_kind_are_taken() -> None:
         ({"total_steps": 2.5}, "total_steps=2.5 must be a whole number"),
         ({"total_steps": float("nan")}, "total_steps=nan must be a whole number"),
         ({"total_steps": "many"}, "total_steps='many' must be a whole number"),
-        ({"total_steps": [35]}, r"total_steps=\[35\] must be a whole number"),
+        ({"total_steps": [35]}, "total_steps=a list must be a whole number"),
         ({"total_steps": 1, "epochs": -1}, "epochs=-1 must be at least 0"),
         ({"total_steps": 1, "steps_per_epoch": -1}, "steps_per_epoch=-1 must be at least 0"),
         ({"total_steps": 1, "start_step": -1}, "start_step=-1 must be at least 0"),
@@ -201,13 +215,33 @@ def test_what_cannot_be_planned_is_refused_by_name(given_options: dict[str, Any]
         TrainingPlan(**given_options)
 
 
+@pytest.mark.parametrize(("drop_last", "batches"), [(False, 29), (True, 28)])
+def test_samples_and_batch_sizes_give_the_batches(drop_last: bool, batches: int) -> None:
+    plan = TrainingPlan(epochs=2, train_samples=7405, train_batch_size=256, drop_last=drop_last)
+    assert (plan.steps_per_epoch, plan.total_steps) == (batches, 2 * batches)
+    plan = TrainingPlan(1, val_samples=7405, val_batch_size=256, drop_last=drop_last)
+    assert plan.val_batches == batches
+    plan = TrainingPlan(1, val_samples=7405, val_batch_size=256, drop_last=not drop_last, val_drop_last=drop_last)
+    assert plan.val_batches == batches
+    given = TrainingPlan(
+        1, steps_per_epoch=5, val_batches=6, train_samples=9, train_batch_size=1, val_samples=9, val_batch_size=1
+    )
+    assert (given.steps_per_epoch, given.val_batches) == (5, 6), "what is given goes before what follows"
+
+
+@pytest.mark.parametrize("option", ["train_batch_size", "val_batch_size"])
+def test_a_batch_holds_something(option: str) -> None:
+    with pytest.raises(ValueError, match=f"^TrainingPlan: {option}=0 must be at least 1$"):
+        TrainingPlan(1, **{option: 0})  # type: ignore[arg-type]  # of several options, each of which is a number
+
+
 # From a trainer's configuration.
 
 TRAINER: dict[str, Any] = {
     "total_training_steps": 35, "total_epochs": 3, "val_before_train": False, "val_only": True, "val_after_train": False,
     "test_freq": 50, "save_freq": 100,
 }  # fmt: skip
-OTHERS: dict[str, Any] = {"data": {"train_batch_size": 256}, "algorithm": "grpo", "trainer": {"logger": ["console"]}}
+OTHERS: dict[str, Any] = {"data": {"max_prompt_length": 256}, "algorithm": "grpo", "trainer": {"logger": ["console"]}}
 configured = st.fixed_dictionaries(
     {"total_training_steps": st.integers(min_value=0, max_value=99)},
     optional={
@@ -244,10 +278,10 @@ def as_text(value: object) -> str:
 
 SOURCES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "nested": lambda trainer: {**OTHERS, "trainer": {**OTHERS["trainer"], **trainer}},
-    "dotted": lambda trainer: {"data.train_batch_size": 256, **{f"trainer.{key}": value for key, value in trainer.items()}},
+    "dotted": lambda trainer: {"data.max_prompt_length": 256, **{f"trainer.{key}": value for key, value in trainer.items()}},
     "nested, of text": lambda trainer: {"trainer": {key: as_text(value) for key, value in trainer.items()}},
     "omegaconf": lambda trainer: Node({"trainer": trainer}),
-    "overrides": lambda trainer: ["data.train_batch_size=256", *(f"trainer.{k}={as_text(v)}" for k, v in trainer.items())],
+    "overrides": lambda trainer: ["data.max_prompt_length=256", *(f"trainer.{k}={as_text(v)}" for k, v in trainer.items())],
     "overrides with a plus": lambda trainer: (f"+trainer.{key}={value}" for key, value in trainer.items()),
 }
 
@@ -316,10 +350,17 @@ def test_a_number_that_is_none_is_refused_by_its_key(key: str, value: object) ->
         TrainingPlan.from_config({"trainer": {**TRAINER, key: value}})
 
 
-@pytest.mark.parametrize("source", ["trainer.total_training_steps=35", b"x", 35, None], ids=repr)
-def test_what_is_neither_a_mapping_nor_a_list_is_refused(source: Any) -> None:
-    with pytest.raises(TypeError, match=r"is neither a mapping nor a list of 'trainer\.x=y' overrides"):
+@pytest.mark.parametrize("source", [b"x", 35, None], ids=repr)
+def test_what_is_neither_a_mapping_nor_a_list_nor_a_path_is_refused(source: Any) -> None:
+    with pytest.raises(TypeError, match=r"is no list of 'trainer\.x=y' overrides, nor a mapping, nor the path of a \.sh, "):
         TrainingPlan.from_config(source)
+    with pytest.raises(TypeError, match=r"overrides .* is no list of 'trainer\.x=y' overrides$"):
+        TrainingPlan.from_config((), overrides=source)
+
+
+def test_an_override_that_is_not_in_a_list_is_told_where_to_go() -> None:
+    with pytest.raises(TypeError, match=r"is no file; put overrides into a list: \['trainer\.total_training_steps=35'\]"):
+        TrainingPlan.from_config("trainer.total_training_steps=35")
 
 
 def test_a_trainer_that_is_no_mapping_has_nothing_to_say() -> None:
@@ -349,5 +390,5 @@ def test_truth_values_may_be_text_and_nothing_else() -> None:
 
 
 def test_a_plan_shows_what_it_is() -> None:
-    assert repr(TrainingPlan(3, epochs=1)).startswith("TrainingPlan(epochs=1, ")
-    assert "total_steps=3" in repr(TrainingPlan(3, epochs=1))
+    plan = TrainingPlan(3, epochs=1, val_samples=7)
+    assert vars(eval(repr(plan))) == vars(plan)
