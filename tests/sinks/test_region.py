@@ -316,6 +316,20 @@ def test_of_the_ranks_in_a_terminal_the_first_has_the_region(terminal: Terminal,
     sink.close()
 
 
+def test_a_forked_childs_phases_are_told_above_and_leave_the_region_to_its_parent(terminal: Terminal, mocker: Any) -> None:
+    sink = live_sink(terminal)
+    sink.emit(PhaseStarted(PhaseInfo("r", id="r", role="run"), 0.0))
+    parent = os.getpid()
+    mocker.patch("os.getpid", return_value=-5)
+    sink.emit(PhaseStarted(PhaseInfo("A", id="a", parent="r", path=("A",)), 0.0))
+    mocker.stopall()
+    assert any("PHASE: A" in line for line in terminal.show())
+    assert sink._region is not None
+    assert sink._region._process == parent
+    assert len(sink._view.rows(80, 9)) == 1
+    sink.close()
+
+
 def test_a_dumb_terminal_has_no_region(terminal: Terminal) -> None:
     sink = live_sink(terminal, TERM="dumb")
     sink.emit(PhaseStarted(PhaseInfo("r", id="r", role="run"), 0.0))

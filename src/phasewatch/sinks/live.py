@@ -282,7 +282,7 @@ def _cells(row: _Row, bar_width: int) -> dict[str, str]:
         share = found.done / found.total if found.total else 1.0
         cells["bar"] = "x" * bar_width
         cells["percent"] = f"{100 * share:.1f}%"
-        cells["eta"] = f"ETA {format_duration(None if found.eta is None else max(0.0, found.eta - past))}"
+        cells["eta"] = f"ETA {format_duration(None if found.eta is None else found.eta - past)}"
         cells["count"] = _of(found.done, found.total)
     elif found.done:
         cells["count"] = f"{_of(found.done, None)} {one_line(found.phase.unit)}"
