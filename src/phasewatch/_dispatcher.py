@@ -112,7 +112,10 @@ class Dispatcher:
                 sink.emit(event)
             except (RecursionError, MemoryError) as error:
                 self._owed.insert(0, (sink, event))
-                if not self._give_up(sink, event, error):
+                try:
+                    if not self._give_up(sink, event, error):
+                        return
+                except RecursionError:
                     return
             except Exception:
                 self._report(sink, "could not take an event")

@@ -149,6 +149,14 @@ class Tracker(Outlet):
             phase = phase._parent
         return phase, self
 
+    def close(self) -> None:
+        """Close the sinks."""
+        try:
+            self.settle()
+        except (RecursionError, MemoryError):
+            pass
+        super().close()
+
     def settle(self) -> None:
         """Tell the ends for which there was no room, in order; RecursionError and MemoryError say that there is none yet."""
         owed = self.owed

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 from rich.console import Console
@@ -303,3 +305,187 @@ def test_ctrl_c_in_a_sink_at_the_limit_stays_ctrl_c() -> None:
     assert results[-1] == "interrupted"
     assert set(results) <= {"no room", "done", "interrupted"}
     assert current() is None
+
+
+# Each place at which the room may end, one by one
+
+
+@contextlib.contextmanager
+def no_room(method: str, times: int = sys.maxsize, of: type = phasewatch.Phase) -> Iterator[None]:
+    """Have calls of a method fail, as they would at the limit."""
+    real = getattr(of, method)
+    left = [times]
+
+    def fail(self: Any, *args: Any, **kwargs: Any) -> Any:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise RecursionError
+        return real(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(of, method, fail)
+        yield
+
+
+def stream(sink: MemorySink) -> list[str]:
+    return [f"{event.type} {event.name}" for event in sink.events]
+
+
+WHOLE = ["start A", "start B", "end B", "end A"]
+
+
+@pytest.mark.parametrize("method", ["_exit", "_close", "_finish", "_conclude", "_open", "_tell_start", "_time", "_describe"])
+@pytest.mark.parametrize("clock", [None, FakeClock()], ids=["the system's clock", "a clock of its own"])
+def test_wherever_the_room_ends_it_is_told_with_the_phase_around_it(
+    method: str, clock: FakeClock | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = MemorySink()
+    tracker = Tracker([sink], clock)
+    with tracker.phase("A") as outer:
+        with no_room(method):
+            with tracker.phase("B") as inner:
+                assert current() is inner
+        assert current() is outer
+        assert inner.status == "completed"
+    assert stream(sink) == WHOLE
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("method", ["_exit", "_close", "_finish"])
+def test_an_error_for_whose_phase_there_is_no_room_is_told_as_what_it_was(method: str) -> None:
+    sink = MemorySink()
+    tracker = Tracker([sink])
+    error = ValueError("x")
+    with tracker.phase("A"):
+        with no_room(method):
+            with pytest.raises(ValueError, match="x") as caught, tracker.phase("B"):
+                raise error
+    assert caught.value is error
+    end: Any = sink.events[2]
+    assert (end.name, end.status, end.error) == ("B", "failed", ("ValueError", "x"))
+
+
+@pytest.mark.parametrize("method", ["_place", "_take_options"])
+def test_a_phase_for_which_there_is_no_room_at_all_is_none_and_nobody_is_blamed(
+    method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = MemorySink()
+    tracker = Tracker([sink])
+    with tracker.phase("A") as outer:
+        with no_room(method), tracker.phase("B", total=lambda: 3) as inner:
+            assert current() is outer
+            assert (inner.id, inner.path, inner.elapsed, inner.eta, inner.status) == (None, ("B",), 0.0, None, "pending")
+        with inner:
+            assert inner.total == 3, "with room it is a phase again"
+    assert stream(sink) == WHOLE
+    assert not caplog.records
+
+
+def test_a_phase_that_could_not_be_opened_is_reported_once_and_leaving_it_is_no_mistake(
+    mocker: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = MemorySink()
+    mocker.patch.object(phasewatch.Phase, "_place", side_effect=RuntimeError("a bug"))
+    with Tracker([sink]).phase("A"):
+        pass
+    assert len(caplog.records) == 1
+    assert sink.events == []
+
+
+def test_a_clock_for_which_there_is_no_room_leaves_no_phase_half_open() -> None:
+    sink = MemorySink()
+    tracker = Tracker([sink], FakeClock())
+    with tracker.phase("A") as outer:
+        now, tracker.now = tracker.now, mock.Mock(side_effect=RecursionError)
+        with tracker.phase("B"):
+            assert current() is outer
+        tracker.now = now
+    assert stream(sink) == ["start A", "end A"]
+
+
+def test_a_handle_whose_end_is_owed_is_told_before_it_begins_anew(caplog: pytest.LogCaptureFixture) -> None:
+    sink = MemorySink()
+    tracker = Tracker([sink])
+    handle = tracker.phase("B")
+    with tracker.phase("A") as outer:
+        with no_room("_finish"):
+            with handle:
+                pass
+            with handle:
+                assert current() is outer, "as long as there is no room for that, it is not entered"
+        with handle:
+            assert current() is handle
+    assert stream(sink) == ["start A", "start B", "end B", "start B", "end B", "end A"]
+    assert not caplog.records
+
+
+def test_a_start_that_is_owed_is_told_before_those_inside_and_before_all_else_that_is_told_of_it() -> None:
+    sink = MemorySink()
+    tracker = Tracker([sink], FakeClock())
+    with no_room("_tell_start", times=1), tracker.phase("A"), tracker.phase("B"):
+        pass
+    assert stream(sink) == WHOLE
+    with no_room("_tell_start", times=1), tracker.phase("C") as handle:
+        handle.log(loss=1)
+    with no_room("_tell_start", times=1), tracker.phase("D", total=2) as handle:
+        handle.advance()
+        handle.advance()
+    assert [line for line in stream(sink)[4:] if not line.startswith("progress")] == [
+        "start C", "metrics C", "end C", "start D", "end D",
+    ]  # fmt: skip
+    assert stream(sink)[7:9] == ["start D", "progress D"]
+
+
+def test_ctrl_c_where_there_is_no_room_to_leave_is_not_replaced() -> None:
+    class Interrupting(MemorySink):
+        def emit(self, event: Event) -> None:
+            raise KeyboardInterrupt
+
+    with no_room("_close"), pytest.raises(KeyboardInterrupt), Tracker([Interrupting()]).phase("A"):
+        pass
+    assert current() is None
+
+
+def test_at_the_end_of_the_process_one_phase_without_room_costs_no_other_its_end() -> None:
+    sink = MemorySink()
+    tracker = Tracker([sink])
+    outer, inner = tracker.phase("A").__enter__(), tracker.phase("B").__enter__()
+    with no_room("_close", times=1):
+        phasewatch._tracker.end_all(KeyboardInterrupt())
+    assert stream(sink)[-1] == "end A"
+    inner.__exit__(None, None, None)
+    assert outer.status == "interrupted"
+
+
+def test_a_sink_at_the_limit_costs_the_others_nothing() -> None:
+    sink, beside = Forgetful(), MemorySink()
+    tracker = Tracker([sink, beside])
+    with no_room("_give_up", of=phasewatch._dispatcher.Dispatcher), tracker.phase("A"):
+        pass
+    sink.room = True
+    tracker.close()
+    assert stream(beside) == ["start A", "end A"]
+    assert stream(sink) == ["start A", "end A"]
+
+
+def test_what_is_owed_when_the_sinks_are_closed_is_told_before() -> None:
+    sink = MemorySink()
+    tracker = Tracker([sink])
+    with no_room("_finish"), tracker.phase("A"):
+        pass
+    tracker.close()
+    assert stream(sink) == ["start A", "end A"]
+
+
+def test_what_is_owed_is_bounded_and_that_some_is_lost_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    sink = MemorySink()
+    tracker = Tracker([sink])
+    with no_room("_finish"):
+        for _ in range(300):
+            with tracker.phase("A"):
+                pass
+    assert len(tracker.owed) == 200
+    with tracker.phase("B"):
+        pass
+    assert stream(sink).count("end A") == 200
+    assert "only the last 200 are told" in caplog.records[-1].message
