@@ -4,6 +4,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Real trainers have environments of their own: they are large, and verl wants older parts than the others.
+TRAINERS := .venv-trainers
+VERL := .venv-verl
+PIP := -m pip install --quiet --disable-pip-version-check
 # Overrides for the training run: make run ARGS="trainer.val_only=true"
 ARGS ?=
 
@@ -35,12 +39,27 @@ bench: $(VENV)/bench.stamp
 	$(BIN)/python benchmarks/compare.py $(ARGS)
 	$(BIN)/python benchmarks/eta.py $(ARGS)
 
-test-trainers: $(VENV)/test.stamp
-	$(BIN)/python -m pytest -m trainers
+test-trainers: $(TRAINERS)/stamp $(VERL)/stamp
+	$(TRAINERS)/bin/python -m pytest -m trainers --ignore tests/integrations/test_verl.py
+	$(VERL)/bin/python -m pytest -m trainers tests/integrations/test_verl.py
 
 # One stamp for each group of dependencies: `make run` installs only what it runs.
 $(VENV)/%.stamp: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group $*
+	$(BIN)/python $(PIP) --editable . --group $*
+	@touch $@
+
+$(TRAINERS)/stamp: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m venv $(TRAINERS)
+	$(TRAINERS)/bin/python $(PIP) --upgrade "pip>=25.1"
+	$(TRAINERS)/bin/python $(PIP) --editable . --group trainers
+	@touch $@
+
+# verl asks for engines that need a GPU; what its trainer needs is in the group.
+$(VERL)/stamp: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m venv $(VERL)
+	$(VERL)/bin/python $(PIP) --upgrade "pip>=25.1"
+	$(VERL)/bin/python $(PIP) --no-deps verl==0.9.1
+	$(VERL)/bin/python $(PIP) --editable . --group verl
 	@touch $@
 
 $(BIN)/python:
@@ -48,7 +67,7 @@ $(BIN)/python:
 		{ echo "phasewatch needs Python 3.10 or later; say which: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@# Groups of dependencies came with pip 25.1.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	$(BIN)/python $(PIP) --upgrade "pip>=25.1"
 
 clean:
-	rm -rf $(VENV) training.log checkpoints .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(TRAINERS) $(VERL) training.log checkpoints .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

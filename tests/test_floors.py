@@ -32,6 +32,7 @@ FLOORS = [
     {"cli", "testing"},
     {"__main__"},
     {"__init__"},
+    {"integrations"},  # use what anybody may use
 ]
 ROOMS = {
     "metalog": [
@@ -43,6 +44,7 @@ ROOMS = {
     ],
     "sinks": [{"jsonl", "live", "otel", "queued", "region", "stdlib"}, {"console"}, {"__init__"}],
     "eta": [{"lengths"}, {"forecast"}, {"__init__"}],
+    "integrations": [{"_flow"}, set(), {"__init__"}],  # one file a framework, between the two
     "plan": [{"shell", "values"}, {"schedule"}, {"configuration"}, {"training"}, {"__init__"}],
 }
 
