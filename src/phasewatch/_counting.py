@@ -94,11 +94,13 @@ class Counting:
 
     def _advance(self, n: object, weight: object, values: dict[str, object]) -> None:
         """Do what advance() has to do where it does not merely count."""
-        if not self._is_open():
+        if self._live is not _process.process:
             self._warn("advance", f"is told to advance, but it is {self._whereabouts()}; call advance inside its block")
             return
         try:
-            tally = self._tally or self._begin_tally()
+            tally = self._tally
+            if tally is None:
+                tally = self._begin_tally()
             units = n if n.__class__ is int else as_count(n)
             if units is None or units < 0:
                 self._warn("units", f"cannot advance by {shown(n)}; give a whole number of units, at least 0")
@@ -112,7 +114,7 @@ class Counting:
             if tally.loops is not None:
                 tally.loops.tell()
                 tally.note(tally.position(), self._tracker.now())
-            if not tally.is_tracking():
+            if (tally.loops is None and not tally.in_work) or not tally.is_tracking():
                 done = tally.done + units
                 if done < tally.stop:
                     tally.done = done

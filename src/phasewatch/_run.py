@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from .eta import Running
-    from .events import Event, Sink
+    from .events import Event, PhaseInfo, Sink
     from .sinks.jsonl import JsonlSink
 
     Self = TypeVar("Self", bound="Run")
@@ -69,6 +69,9 @@ class Run(Phase):
         for name, (seconds, count, deviation) in self._expected.items():
             forecast.expect(name, seconds, count, deviation)
         self._more().timing = forecast.begin(self.name, self._started)
+
+    def _complete(self, info: PhaseInfo) -> None:
+        info.role, info.run, info.path = self.role, info.id, ()
 
     def _place(self, outer: Phase | None) -> tuple[Phase | None, Tracker]:
         # A run inside a run is a record of its own.

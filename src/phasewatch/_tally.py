@@ -201,21 +201,27 @@ class Tally:
         counters = self.counters
         measured = []
         for name, value in values.items():
-            number = value if value.__class__ is float else as_number(value)
-            if number is None:
-                refused.append(name)
-            elif name not in counters:
-                measured.append((name, number))
+            if value.__class__ is int and name in counters:
+                number: float = value
             else:
-                counters[name] += int(number) if number.is_integer() else number
-                if covers is None and 0 <= number < _INFINITY:
-                    covers = number
+                measure = value if value.__class__ is float else as_number(value)
+                if measure is None:
+                    refused.append(name)
+                    continue
+                if name not in counters:
+                    measured.append((name, measure))
+                    continue
+                number = int(measure) if measure.is_integer() else measure
+            counters[name] += number
+            if covers is None and 0 <= number < _INFINITY:
+                covers = number
         if covers is None:
             covers = n
+        means = self.means
         for name, number in measured:
-            metric = self.means.get(name)
+            metric = means.get(name)
             if metric is None:
-                metric = self.means[name] = Metric()
+                metric = means[name] = Metric()
             metric.add(number, covers)
         return refused
 

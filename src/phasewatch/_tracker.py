@@ -298,19 +298,19 @@ class Phase(Counting):
         try:
             if self._live is not PENDING and self._was_entered():
                 return self
-            process = _this_process()
-            around = current()
-            self._outer = _innermost()
-            self._parent, tracker = self._place(around)
+            process = _process.process or _this_process()
+            self._outer = outer = _innermost()
+            parent, tracker = self._place(None if outer is None or outer._live is ELSEWHERE else outer)
+            self._parent = parent
             self._tracker = tracker
             self._started = tracker.now()
             self._live = process
-            _current.set(self)
-            self._time(None if self._parent is None or self._parent._extra is None else self._parent._extra.timing)
+            _set_current(self)
+            self._time(None if parent is None or parent._extra is None else parent._extra.timing)
             if self._spec is not PLAIN and self._spec is not APART:
                 self._take_options()
             if tracker.listening:
-                self._open(tracker)
+                self._open(tracker, parent)
         except (RecursionError, MemoryError):  # where there is no room to tell of it, there is none to report
             spec = self._spec
             if self._live is not _process.process:
@@ -342,24 +342,26 @@ class Phase(Counting):
             self._leave_after_another()
         self._close(error)
 
-    def _open(self, tracker: Tracker) -> None:
+    def _open(self, tracker: Tracker, parent: Phase | None) -> None:
         """Tell that the phase began, and have it looked after."""
-        self._more().thread = get_ident()
+        extra = self._extra
+        if extra is None:
+            extra = self._extra = Extra()
+        extra.thread = get_ident()
         _monitor.open[id(self)] = self
         if not _monitor.is_running and tracker.clock is None:
             _monitor.start()
-        parent = self._parent
         if parent is not None:
             parent._hear_of_child(self._started)
         self._tell_start(tracker)
 
     def _tell_start(self, tracker: Tracker, seconds_ago: float = 0.0) -> None:
         extra, parent = self._more(), self._parent
-        if parent is not None and parent._extra is not None and not parent._extra.is_told and parent._is_open():
+        if parent is not None and parent._extra is not None and not parent._extra.is_told:
             parent._tell_before()
         extra.is_told = True
         try:
-            tracker.emit(PhaseStarted(self._describe(), tracker.wall() - seconds_ago))
+            tracker.emit(PhaseStarted(extra.info or self._describe(), tracker.wall() - seconds_ago))
         except (RecursionError, MemoryError):
             extra.is_told = False
             raise
@@ -450,31 +452,26 @@ class Phase(Counting):
 
     def _describe(self) -> PhaseInfo:
         extra = self._more()
-        if extra.info is None:
-            spec = self._spec
-            process = self._live if isinstance(self._live, _process.Process) else _this_process()
-            around = self._around(process)
-            own_id = process.new_id()
-            extra.info = PhaseInfo(
-                self.name,
-                id=own_id,
-                parent=around.id if around is not None else None,
-                run=own_id if self.role == "run" else around.run if around is not None else None,
-                path=() if self.role == "run" else (*(around.path if around is not None else ()), self.name),
-                role=self.role,
-                total=spec.total,
-                unit=spec.unit,
-                start=spec.start,
-                counters=spec.counters,
-                details=spec.details,
-                message=spec.message,
-                step=spec.step,
-                emoji=spec.emoji,
-                attributes=spec.attributes,
-                position=self._position(),
-                place=_process.place(),
-            )
-        return extra.info
+        if extra.info is not None:
+            return extra.info
+        live, spec = self._live, self._spec
+        process = live if isinstance(live, _process.Process) else _this_process()
+        around = self._around(process)
+        info = PhaseInfo(self.name, id=process.new_id(), place=_process.place())
+        if around is not None:
+            info.parent, info.run, info.path = around.id, around.run, (*around.path, self.name)
+        else:
+            info.path = (self.name,)
+        if spec is not PLAIN and spec is not APART:  # these have nothing to tell
+            info.total, info.unit, info.start = spec.total, spec.unit, spec.start
+            info.counters, info.details, info.attributes = spec.counters, spec.details, spec.attributes
+            info.message, info.step, info.emoji = spec.message, spec.step, spec.emoji
+        self._complete(info)
+        extra.info = info  # whole, since another thread may look
+        return info
+
+    def _complete(self, info: PhaseInfo) -> None:
+        """Add what only some kinds of phases tell of themselves."""
 
     def _around(self, process: Process) -> PhaseInfo | None:
         """Return what the phase hangs under, which may be open in another process."""
@@ -483,57 +480,58 @@ class Phase(Counting):
         outer = self._outer
         return outer._describe() if outer is not None and outer._live is ELSEWHERE else process.origin
 
-    def _position(self) -> Position | None:
-        return None
-
     def _conclude(self, error: BaseException | None) -> None:
         """Tell how the phase ended: to its parent, and to who listens."""
-        tracker, tally, now, parent = self._tracker, self._tally, self._stopped, self._parent
-        if isinstance(error, Exception):
-            self._live = FAILED
-        elif error is not None and not isinstance(error, GeneratorExit):  # that is a `break` in whoever reads from us
-            self._live = INTERRUPTED
+        tracker, tally, now = self._tracker, self._tally, self._stopped
+        if error is not None:
+            self._live = _outcome(error)
         completed = self._live is COMPLETED
-        if tracker.listening:
-            if not self._more().is_told:
+        listening = tracker.listening
+        if listening:
+            extra = self._more()
+            if not extra.is_told:
                 self._tell_start(tracker, now - self._started)
-            self._leave_monitor(completed, now)
+            self._leave_monitor(extra, completed, now)
         if tally is not None:
             handed = tally.end_loops()
             if handed:
                 self._count(tally, handed, now, shown=False)  # of loops that were left, by `break` or by an exception
-            if tracker.listening and completed:
+            if listening and completed:
                 self._show_last(tally, now)
         innermost, origin = False, None
         if not completed:
             assert error is not None
-            extra = self._more()
-            told_before = path_of(error, extra.faults)
-            innermost, origin = told_before is None, told_before or self.path
-            if parent is not None:
-                # Several children may fail before one of their exceptions comes by.
-                around = parent._more()
-                around.faults = (*around.faults[-_MOST_FAULTS:], Fault(error, origin))
-            extra.faults = ()
-        if tracker.listening and not self._more().is_ended:
-            tracker.emit(
-                PhaseEnded(
-                    self._describe(),
-                    tracker.wall(),
-                    status=self._live.status,
-                    done=self._spec.start if tally is None else tally.done,
-                    total=tally.total if tally else None,
-                    elapsed=max(0.0, now - self._started),
-                    counters=dict(tally.counters) if tally else None,
-                    means=tally.mean_values() if tally else None,
-                    metrics=tally.last_logged() if tally else None,
-                    error=None if completed or error is None else told(error),
-                    innermost=innermost,
-                    origin=origin,
-                    active=self._more().active_until(now),
-                )
+            innermost, origin = self._trace(error)
+        if listening and not extra.is_ended:
+            ended = PhaseEnded(
+                extra.info or self._describe(),
+                tracker.wall(),
+                status=self._live.status,
+                done=self._spec.start,
+                total=None,
+                elapsed=max(0.0, now - self._started),
             )
-            self._more().is_ended = True
+            if tally is not None:
+                ended.done, ended.total = tally.done, tally.total
+                ended.counters, ended.means, ended.metrics = dict(tally.counters), tally.mean_values(), tally.last_logged()
+            if not completed and error is not None:
+                ended.error, ended.innermost, ended.origin = told(error), innermost, origin
+            if extra.resumed_at is not None:
+                ended.active = extra.active_until(now)
+            tracker.emit(ended)
+            extra.is_ended = True
+
+    def _trace(self, error: BaseException) -> tuple[bool, tuple[str, ...]]:
+        """Return whether an exception was first seen here, and the path of where it was; the parent will know it."""
+        extra, parent = self._more(), self._parent
+        told_before = path_of(error, extra.faults)
+        origin = told_before or self.path
+        if parent is not None:
+            # Several children may fail before one of their exceptions comes by.
+            around = parent._more()
+            around.faults = (*around.faults[-_MOST_FAULTS:], Fault(error, origin))
+        extra.faults = ()
+        return told_before is None, origin
 
     def _time(self, around: Running | None) -> None:
         """Let the forecast, if there is one around the phase, know of it."""
@@ -589,7 +587,7 @@ class Phase(Counting):
     def _enclosing(self) -> Phase | None:
         return self._parent
 
-    def _leave_monitor(self, completed: bool, now: float) -> None:
+    def _leave_monitor(self, extra: Extra, completed: bool, now: float) -> None:
         """Be looked at no more; when this returns, nobody is looking."""
         _monitor.open.pop(id(self), None)
         parent = self._parent
@@ -597,7 +595,7 @@ class Phase(Counting):
             parent._hear_of_child(now)
         # The monitor makes the vigil before it asks whether the phase is open, and this one has ended before it asks for
         # that: one of the two sees the other.
-        vigil = self._more().vigil
+        vigil = extra.vigil
         if vigil is not None:
             try:
                 with _monitor.lock:
@@ -606,12 +604,13 @@ class Phase(Counting):
             except TimeoutError:  # the process is about to end, and who looks hangs in a sink
                 pass
         if completed:
-            self._tracker.kinds.ended.append((self._describe().path, now - self._started))
+            info = extra.info or self._describe()
+            self._tracker.kinds.ended.append((info.path, now - self._started))
 
     def _hear_of_child(self, now: float) -> None:
         """Take the beginning or the end of a phase inside this one for a sign of life."""
         extra = self._extra
-        if extra is not None and extra.vigil is not None:
+        if extra is not None and extra.vigil is not None:  # there is one once the monitor has looked
             extra.vigil.child_at = now
 
     def _look(self, *, is_innermost: bool, by_hand: bool) -> None:
@@ -713,6 +712,13 @@ class Phase(Counting):
         return new_phase(self._home, name, spec)
 
 
+def _outcome(error: BaseException) -> State:
+    """Return how a phase ends that an exception leaves."""
+    if isinstance(error, Exception):
+        return FAILED
+    return COMPLETED if isinstance(error, GeneratorExit) else INTERRUPTED  # the first is a `break` in whoever reads from us
+
+
 def new_phase(home: Tracker, name: str, spec: PhaseSpec = PLAIN) -> Phase:
     """Return a phase, pending."""
     phase = Phase()  # what _prepare does, written out: a decorated function does it for each call
@@ -750,6 +756,9 @@ class _Step(Phase):
         if around is not None:
             timing = around.forecast.begin(self.name, self._started, around, is_unit=self._parent is self._of)
             self._more().timing = timing
+
+    def _complete(self, info: PhaseInfo) -> None:
+        info.role, info.position = self.role, self._position()
 
     def _position(self) -> Position:
         of = self._of

@@ -288,7 +288,14 @@ class PhaseEnded(Measured):
         active: float | None = None,
         deviations: Mapping[str, tuple[int, int]] | None = None,
     ) -> None:
-        super().__init__(phase, time, done=done, total=total, elapsed=elapsed, counters=counters, means=means)
+        # What the classes above do, written out: one of these is made for every phase that somebody hears of.
+        self.phase = phase
+        self.time = time
+        self.done = done
+        self.total = total
+        self.elapsed = elapsed
+        self.counters = counters or {}
+        self.means = means or {}
         self.status: Status = status
         self.metrics: Mapping[str, float] = metrics or {}  # the last value of each logged metric
         self.error = error  # the exception's type and message
