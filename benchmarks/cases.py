@@ -23,9 +23,12 @@ LOGGED = (
     "def logged(): return run('BENCH', sinks=[JsonlSink(os.path.join(folder.name, 'log.jsonl'))])"
 )
 QUIET = "run('BENCH', sinks=[])"
-# A bar of tqdm reads the clock at every item until it has run for a tenth of a second and knows its pace, and costs up to
-# twice as much meanwhile. A measurement is shorter than that: so the bar is told, as if it had long been running.
-TQDM = f"{NULL}\nfrom tqdm import tqdm\ntqdm.monitor_interval = 0\ndef paced(bar):\n    bar.miniters = 10**8\n    return bar"
+TQDM = f"{NULL}\nfrom tqdm import tqdm\ntqdm.monitor_interval = 0"
+# A bar of tqdm reads the clock at every item until it has run for a tenth of a second and knows its pace. So it is measured
+# over loops that take longer, in which it also shows itself now and then, as it does for whoever uses it.
+LONG, LONG_WITH_FIGURES = 2_000_000, 100_000
+# Where instructions are counted it has nothing to show, and no clock to read, which is when it is cheapest.
+TQDM_AT_REST = f"{TQDM}\nfrom functools import partial\ntqdm = partial(tqdm, miniters=10**9)"
 RICH = f"{NULL}\nfrom rich.console import Console\nfrom rich.progress import Progress, track"
 ALIVE = f"{NULL}\nfrom alive_progress import alive_bar, alive_it"
 ALIVE_OPTIONS = "file=null, enrich_print=False"
@@ -42,6 +45,14 @@ class Timed:
         return self
     def __exit__(self, *error):
         self.stopped = perf_counter()
+"""
+# What no method of Python with the signature of advance() can be faster than: one that does nothing, and one that adds.
+FLOOR = """
+class Nothing:
+    __slots__ = ("done",)
+    def __init__(self): self.done = 0
+    def advance(self, n=1, /, **values): pass
+    def add(self, n=1, /, **values): self.done += n
 """
 # As the loaders of trainers are: an iterator in Python, of a class that knows its length.
 LOADER = """
@@ -68,16 +79,18 @@ def rows() -> list[Row]:
 def instructions() -> list[Row]:
     """Return what is counted in instructions: the hot paths, and tqdm's as long as it has nothing to show."""
     loops = [row for row in _loops() if row.work.endswith(("a list", "a generator"))]
-    advances = _advances()
-    postfix = advances[1].cases["tqdm"]
-    assert isinstance(postfix, Code)
-    advances[1].cases["tqdm"] = dataclasses.replace(postfix, n=10_000)  # each is long
-    rows = [*loops, *advances, _blocks()[0]]
+    rows = [*loops, *_advances(), _blocks()[0]]
     kept = {"bare", "phasewatch", "tqdm", "codetiming", "two clock reads"}
     for row in rows:
-        row.cases = {name: case for name, case in row.cases.items() if name in kept}
+        row.cases = {name: _counted(case) for name, case in row.cases.items() if name in kept}
     del loops[0].cases["tqdm"]  # it takes the same time over a generator, and valgrind takes its own
     return rows
+
+
+def _counted(case: Case) -> Case:
+    assert isinstance(case, Code)
+    n = 10_000 if case.n == LONG_WITH_FIGURES else None  # each is long
+    return dataclasses.replace(case, n=n, before=case.before.replace(TQDM, TQDM_AT_REST))
 
 
 def _loops() -> list[Row]:
@@ -92,21 +105,27 @@ def _loops() -> list[Row]:
     rows = []
     for name, (before, setup) in sources.items():
         exact = name in ("a list", "a range", "a tuple")
+        beside_tqdm = not exact or name == "a list"
 
-        def loop(code: str, names: str = "", around: str = "", before: str = before, setup: str = setup) -> Case:
-            return Code(f"for item in {code}: pass", f"{before}\n{names}", setup, around, loops=True)
+        long = LONG if beside_tqdm else None
+
+        def loop(
+            code: str, names: str = "", around: str = "", before: str = before, setup: str = setup, n: int | None = None
+        ) -> Case:
+            return Code(f"for item in {code}: pass", f"{before}\n{names}", setup, around, loops=True, n=n)
 
         cases = {
-            "bare": loop("data"),
-            "phasewatch": loop("handle.track(data)", CONSOLE, "shown(), phase('TRACK', total=n) as handle"),
-            "tqdm": loop("paced(tqdm(data, file=null, total=n))", TQDM),
-            "rich": loop("track(data, total=n, console=Console(file=null))", RICH),
+            "bare": loop("data", n=long),
+            "phasewatch": loop("handle.track(data)", CONSOLE, "shown(), phase('TRACK', total=n) as handle", n=long),
         }
+        if beside_tqdm:
+            cases["tqdm"] = loop("tqdm(data, file=null, total=n)", TQDM, n=long)
+            cases["rich"] = loop("track(data, total=n, console=Console(file=null))", RICH)
         if name == "a generator":
             cases["enlighten"] = loop("enlighten.Manager(stream=null, enabled=True).counter(total=n)(data)", ENLIGHTEN)
             cases["alive-progress"] = loop(f"alive_it(data, total=n, {ALIVE_OPTIONS})", ALIVE)
         must: list[Bound] = [AtMost(2e-9)] if exact else [AtMost(10e-9), Share("tqdm", 1 / 12)]
-        rows.append(Row(f"`track` over {name}", cases, must, rounds=31))
+        rows.append(Row(f"`track` over {name}", cases, must, rounds=15 if beside_tqdm else 31))
     return rows
 
 
@@ -115,7 +134,7 @@ POSTFIX = "bar.set_postfix(questions=256, reward=0.5, refresh=False)"
 
 def _advances() -> list[Row]:
     entered = "shown(), phase('ADVANCE', total=10**9, unit='batch', counters={'questions': None}) as handle"
-    bar = "bar = paced(tqdm(total=10**9, file=null))"
+    bar = "bar = tqdm(total=10**9, file=null)"
     values = "questions=256, reward=0.5"
     progress = "progress = Progress(console=Console(file=null)); task = progress.add_task('ADVANCE', total=10**9)"
     return [
@@ -123,10 +142,12 @@ def _advances() -> list[Row]:
             "`advance()`, shown",
             {
                 "phasewatch": Code("handle.advance()", CONSOLE, around=entered),
-                "tqdm": Code("bar.update()", TQDM, bar),
+                "tqdm": Code("bar.update()", TQDM, bar, n=LONG),
                 "rich": Code("progress.advance(task)", RICH, progress, "progress"),
                 "enlighten": Code("counter.update()", ENLIGHTEN, ENLIGHTEN_SETUP),
                 "alive-progress": Code("bar()", ALIVE, around=f"alive_bar(10**9, {ALIVE_OPTIONS}) as bar"),
+                "an empty method of that signature": Code("nothing.advance()", FLOOR, "nothing = Nothing()"),
+                "one that adds": Code("nothing.add()", FLOOR, "nothing = Nothing()"),
             },
             [Share("tqdm", 0.5), Share("rich", 0.1)],
         ),
@@ -134,7 +155,7 @@ def _advances() -> list[Row]:
             "`advance(questions=256, reward=0.5)`, shown",
             {
                 "phasewatch": Code(f"handle.advance({values})", CONSOLE, around=entered),
-                "tqdm": Code(f"bar.update()\n{POSTFIX}", TQDM, bar),
+                "tqdm": Code(f"bar.update()\n{POSTFIX}", TQDM, bar, n=LONG_WITH_FIGURES),
             },
             [Share("tqdm", 0.3)],
         ),

@@ -3,6 +3,7 @@
     make bench                  # about four minutes; writes docs/performance.md and its picture
     make bench ARGS=--readme    # and the table into the README
     make bench ARGS=--check     # only what must be reached: the exit code tells whether it is; writes nothing
+    python benchmarks/compare.py --only advance     # some rows, while one works on them; writes nothing
 
 Every row is measured in interleaved rounds, ours and the peers' in turn, so that the machine's moods hit all alike; the
 medians are printed, the ratio of ours to the peers', and how far the rounds' ratios spread. Trust the ratios. A row that
@@ -67,15 +68,16 @@ def _elsewhere(row: Row, rounds: int) -> Times:
     return times
 
 
-def _said(rows: list[Row], rounds: int | None) -> Iterator[Line]:
+def _said(rows: list[Row], rounds: int | None, *, also_long: bool) -> Iterator[Line]:
     """Measure the rows, each again if it falls short, and yield what is to be said of them."""
     for row in rows:
         _measure(row, rounds or row.rounds)
         if not all(line.is_met for line in report.lines(row)):
             _measure(row, AGAIN * (rounds or row.rounds))
         yield from report.lines(row)
-    lines = report.of_million(growth.million())
-    yield from lines if all(line.is_met for line in lines) else report.of_million(growth.million())
+    if also_long:
+        lines = report.of_million(growth.million())
+        yield from lines if all(line.is_met for line in lines) else report.of_million(growth.million())
 
 
 def _of_workloads(rounds: int) -> Iterator[str]:
@@ -99,6 +101,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--check", action="store_true", help="say whether all that must be reached is")
     parser.add_argument("--readme", action="store_true", help="write the table into the README")
     parser.add_argument("--rounds", type=int, help="fewer or more than each row has, to try something out; writes nothing")
+    parser.add_argument("--only", metavar="TEXT", help="only the rows that have this in their name; writes nothing")
     parser.add_argument("--row", help=argparse.SUPPRESS)  # only that row, as JSON
     options = parser.parse_args(arguments)
     rows = cases.rows()
@@ -108,14 +111,16 @@ def main(arguments: list[str]) -> int:
         return 0
 
     print(report.head(), end="\n\n", flush=True)
+    if options.only:
+        rows = [row for row in rows if options.only in row.work]
     said: list[Line] = []
     print(*report.HEADER, sep="\n")
-    for line in _said(rows, options.rounds):
+    for line in _said(rows, options.rounds, also_long=not options.only):
         print(line.cells(first=not said or said[-1].work != line.work), flush=True)
         said.append(line)
     short = [line for line in said if not line.is_met]
     print(f"\n{len(said) - len(short)} of {len(said)} bounds are met.\n")
-    if options.check:
+    if options.check or options.only:
         return 1 if short else 0
 
     few = options.rounds or FEW

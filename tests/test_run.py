@@ -92,6 +92,26 @@ def test_a_run_with_no_sinks_is_silent(phaselog: PhaseLog) -> None:
     assert phaselog.events == []
 
 
+def test_a_run_of_which_nobody_hears_forecasts_from_when_it_is_asked(phaselog: PhaseLog) -> None:
+    with phasewatch.run(sinks=[]) as run:
+        with phase("UNSEEN"):
+            phaselog.clock.advance(10)
+        assert run.eta is None
+        with phase("SHARD"):
+            phaselog.clock.advance(10)
+        with phase("SHARD"):
+            phaselog.clock.advance(4)
+            assert run.eta == pytest.approx(6)
+    assert run.eta == 0
+
+
+def test_a_run_with_a_plan_of_which_nobody_hears_forecasts_from_the_start(phaselog: PhaseLog) -> None:
+    with phasewatch.run(sinks=[], plan=phasewatch.Plan({"SHARD": 3})) as run:
+        with phase("SHARD"):
+            phaselog.clock.advance(10)
+        assert run.eta == pytest.approx(20)
+
+
 def test_a_run_of_which_nobody_hears_ends_as_any_other(phaselog: PhaseLog) -> None:
     before = signal.getsignal(signal.SIGTERM)
     with phasewatch.run(sinks=[]):

@@ -64,6 +64,18 @@ class Run(Phase):
         return self
 
     def _time(self, around: Running | None) -> None:
+        # For nobody, and of nothing that was said of what will run, none is made until somebody asks: phases inside a run
+        # with a forecast are twice as dear.
+        self._more()  # a run has more to do at its end than a phase with nothing to tell
+        if self._tracker.listening or self._plan is not None or self._expected:
+            self._begin_forecast()
+
+    def _time_left(self, now: float, units_left: int | None = None) -> float | None:
+        if self._more().timing is None and self._is_open():
+            self._begin_forecast()
+        return super()._time_left(now, units_left)
+
+    def _begin_forecast(self) -> None:
         phases = () if self._plan is None else self._plan.phases()
         forecast = Forecast(phases)
         for name, (seconds, count, deviation) in self._expected.items():

@@ -257,8 +257,9 @@ class Phase(Counting):
             if around is None:
                 tracker = None if self._home.open_runs else self._home
             else:
-                # Whatever is said of the phase around it, a forecast may want to hear of this one.
-                tracker = around._tracker if around._live is process and around._extra is None else None
+                # A forecast, if there is one around it, wants to hear of this one.
+                extra = around._extra
+                tracker = around._tracker if around._live is process and (extra is None or extra.timing is None) else None
             if tracker is not None and process is not None and not tracker.listening:
                 self._outer = self._parent = around
                 self._tracker = tracker
