@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .events import Event
 
     Reason = Literal["foreign", "unknown", "broken"]
+    Reader = tuple[type | None, Callable[[Any], object]]
 
 KINDS: dict[str, type[Event]] = {
     kind.type: kind
@@ -67,6 +68,7 @@ def _make_encode() -> Callable[[dict[str, Any]], str]:
 
 _SAMPLE = {"v": 1, "text": "\n\u00e9", "numbers": {"eta": 0.5, "done": None}, "path": ["A", True]}
 _encode = _make_encode()
+_decode = json.JSONDecoder().raw_decode
 
 
 class RecordError(ValueError):
@@ -306,6 +308,7 @@ class Records:
         if not isinstance(record, dict):
             raise RecordError("foreign", "no JSON object")
         version, name = record.get("v"), record.get("event")
+        event: Event
         if type(version) is not int or not isinstance(name, str):
             raise RecordError("foreign", "no record of an event log")
         if version > SCHEMA_VERSION:
@@ -317,12 +320,17 @@ class Records:
             kind = KINDS.get(name)
             if kind is None:
                 raise RecordError("unknown", "a type of event that is not known here")
-            id = _required_text(record["id"])
-            phase = None if kind is PhaseStarted else self._phases.get(id)
-            if phase is None:
-                phase = _phase_of(record, id)
-            figures = {figure: read(record.get(figure)) for figure, read in _FIELDS_OF[kind].readers}
-            event = kind(phase, _number(record["time"]), **figures)
+            fields = _FIELDS_OF[kind]
+            id, time = _required_text(record["id"]), _number(record["time"])
+            if kind is PhaseStarted:
+                phase = PhaseInfo(**_read(record, _PHASE, {}))
+                event = PhaseStarted(phase, time)
+            else:
+                phase = self._phases.get(id) or PhaseInfo(**_read(record, _KIN, {}))
+                known = fields.left_out.copy()
+                if kind is MetricsLogged:
+                    known["values"] = {}
+                event = kind(phase, time, **_read(record, fields.readers, known))
         except RecordError:
             raise
         except Exception as error:  # fields that are missing or of another kind
@@ -355,6 +363,11 @@ def parsed(line: str) -> object:
     """
     value: object
     try:
+        value, end = _decode(line)  # what `json.loads` does before and after it costs as much as the rest
+        return value if end == len(line) else json.loads(line)
+    except (ValueError, RecursionError):
+        pass
+    try:
         value = json.loads(line)
     except (ValueError, RecursionError):
         return _after_the_torn(line)
@@ -376,63 +389,24 @@ def _after_the_torn(line: str) -> object:
     raise RecordError("broken" if line.startswith(_BEGINNING) else "foreign", "no JSON")
 
 
-def _phase_of(record: dict[str, Any], id: str) -> PhaseInfo:
-    get = record.get
-    role, unit, start = get("role", "phase"), get("unit", "item"), get("start", 0)
-    position, place = get("position"), get("place")
-    if role not in ("run", "phase", "step"):
-        raise ValueError("role")
-    if record["event"] != PhaseStarted.type:  # its total and counters are figures of its own, of the same name
-        return PhaseInfo(
-            _required_text(record["name"]),
-            id=id,
-            parent=_text_or_none(get("parent")),
-            run=_text_or_none(get("run")),
-            role=role,
-        )
-    return PhaseInfo(
-        _required_text(record["name"]),
-        id=id,
-        parent=_text_or_none(get("parent")),
-        run=_text_or_none(get("run")),
-        path=_names(get("path", [])),
-        role=role,
-        total=_count_or_none(get("total")),
-        unit=_required_text(unit),
-        start=_count(start),
-        counters={_required_text(key): _number_or_none(value) for key, value in get("counters", {}).items()},
-        details=_mapping(get("details", {})),
-        message=_text_or_none(get("message")),
-        step=_count_or_none(get("step")),
-        emoji=_text_or_none(get("emoji")),
-        attributes=_mapping(get("attributes", {})),
-        position=None if position is None else _position(position),
-        place=None if place is None else _place(place),
-    )
-
-
-def _position(part: dict[str, Any]) -> Position:
-    return Position(
-        _count(part["number"]),
-        _count_or_none(part.get("total")),
-        _required_text(part["unit"]),
-        epoch=_count_or_none(part.get("epoch")),
-        epochs=_count_or_none(part.get("epochs")),
-        elapsed=_number(part.get("elapsed", 0.0)),
-        eta=_number_or_none(part.get("eta")),
-    )
-
-
-def _place(part: dict[str, Any]) -> Place:
-    return Place(
-        host=_text_or_none(part.get("host")),
-        process=_count_or_none(part.get("process")),
-        rank=_count_or_none(part.get("rank")),
-        thread=_text_or_none(part.get("thread")),
-    )
+def _read(record: Mapping[str, Any], readers: Mapping[str, Reader], known: dict[str, Any]) -> dict[str, Any]:
+    """Add to what is known those fields that have a reader."""
+    for name, (usual, read) in readers.items():
+        if name in record:
+            value = record[name]
+            known[name] = value if value.__class__ is usual else read(value)
+    return known
 
 
 # What JSON gave, as what a field holds; each raises an Exception for anything else.
+
+
+def _position(value: dict[str, Any] | None) -> Position | None:
+    return None if value is None else Position(**_read(value, _POSITION, {"total": None}))
+
+
+def _place(value: dict[str, Any] | None) -> Place | None:
+    return None if value is None else Place(**_read(value, _PLACE, {}))
 
 
 def _required_text(value: object) -> str:
@@ -471,7 +445,13 @@ def _count_or_none(value: object) -> int | None:
 
 
 def _numbers(value: object) -> dict[str, float]:
-    return {} if value is None else {_required_text(key): _number(number) for key, number in _mapping(value).items()}
+    if value is None:
+        return {}
+    return {key: number if number.__class__ is float else _number(number) for key, number in _mapping(value).items()}
+
+
+def _expected_numbers(value: object) -> dict[str, float | None]:
+    return {key: _number_or_none(number) for key, number in _mapping(value).items()}
 
 
 def _mapping(value: object) -> dict[str, Any]:
@@ -505,6 +485,12 @@ def _flag(value: object) -> bool:
     raise TypeError("no truth value")
 
 
+def _role(value: object) -> str:
+    if isinstance(value, str) and value in ("run", "phase", "step"):
+        return value
+    raise ValueError("no role")
+
+
 def _status(value: object) -> str:
     if isinstance(value, str) and value in ("completed", "failed", "interrupted"):
         return value
@@ -516,39 +502,76 @@ _expected_values = attrgetter("unit", "start", "total", "step", "message", "emoj
 _position_values = attrgetter(*Position.__slots__)
 _place_values = attrgetter(*Place.__slots__)
 
-# The figures of all events, in the order in which they are written, and what reads each.
-_FIGURES: dict[str, Callable[[object], object]] = {
-    "status": _status,
-    "done": _count,
-    "total": _count_or_none,
-    "elapsed": _number,
-    "eta": _number_or_none,
-    "quiet": _number,
-    "expected": _number_or_none,
-    "active": _number_or_none,
-    "counters": _numbers,
-    "means": _numbers,
-    "values": _numbers,
-    "metrics": _numbers,
-    "error": _error,
-    "innermost": _flag,
-    "origin": _names_or_none,
-    "stack": _text_or_none,
-    "deviations": _deviations,
+# For each field what reads it, and the class whose values need not be read: most have it.
+_TEXT: Reader = (str, _required_text)
+_TEXT_OR_NONE: Reader = (str, _text_or_none)
+_COUNT: Reader = (int, _count)
+_COUNT_OR_NONE: Reader = (int, _count_or_none)
+_NUMBER: Reader = (float, _number)
+_NUMBER_OR_NONE: Reader = (float, _number_or_none)
+_NUMBERS: Reader = (None, _numbers)
+_MAPPING: Reader = (dict, _mapping)
+
+_KIN: dict[str, Reader] = {
+    "name": _TEXT, "id": _TEXT, "parent": _TEXT_OR_NONE, "run": _TEXT_OR_NONE, "role": (None, _role),
+}  # fmt: skip
+_PHASE = _KIN | {
+    "path": (None, _names),
+    "total": _COUNT_OR_NONE,
+    "unit": _TEXT,
+    "start": _COUNT,
+    "counters": (None, _expected_numbers),
+    "details": _MAPPING,
+    "message": _TEXT_OR_NONE,
+    "step": _COUNT_OR_NONE,
+    "emoji": _TEXT_OR_NONE,
+    "attributes": _MAPPING,
+    "position": (None, _position),
+    "place": (None, _place),
 }
+_POSITION: dict[str, Reader] = {
+    "number": _COUNT, "total": _COUNT_OR_NONE, "unit": _TEXT, "epoch": _COUNT_OR_NONE, "epochs": _COUNT_OR_NONE,
+    "elapsed": _NUMBER, "eta": _NUMBER_OR_NONE,
+}  # fmt: skip
+_PLACE: dict[str, Reader] = {
+    "host": _TEXT_OR_NONE, "process": _COUNT_OR_NONE, "rank": _COUNT_OR_NONE, "thread": _TEXT_OR_NONE,
+}  # fmt: skip
+
+# The figures of all events, in the order in which they are written.
+_FIGURES: dict[str, Reader] = {
+    "status": (None, _status),
+    "done": _COUNT,
+    "total": _COUNT_OR_NONE,
+    "elapsed": _NUMBER,
+    "eta": _NUMBER_OR_NONE,
+    "quiet": _NUMBER,
+    "expected": _NUMBER_OR_NONE,
+    "active": _NUMBER_OR_NONE,
+    "counters": _NUMBERS,
+    "means": _NUMBERS,
+    "values": _NUMBERS,
+    "metrics": _NUMBERS,
+    "error": (None, _error),
+    "innermost": (bool, _flag),
+    "origin": (None, _names_or_none),
+    "stack": _TEXT_OR_NONE,
+    "deviations": (None, _deviations),
+}
+_LEFT_OUT = {"total": None, "eta": None, "expected": None}  # what a line leaves out, and an event must be told
 
 
 class _Fields:
     """The fields of one type of event, beside those that all have."""
 
-    __slots__ = ("head", "kind", "labels", "names", "readers", "values_of")
+    __slots__ = ("head", "kind", "labels", "left_out", "names", "readers", "values_of")
 
     def __init__(self, kind: type[Event]) -> None:
         slots = {slot for base in kind.__mro__ for slot in getattr(base, "__slots__", ())} - {"phase", "time"}
         assert slots <= _FIGURES.keys(), f"{kind.__name__} has a figure without a reader"
         self.kind = kind
         self.names = tuple(name for name in _FIGURES if name in slots)
-        self.readers = tuple((name, _FIGURES[name]) for name in self.names)
+        self.readers = {name: _FIGURES[name] for name in self.names}
+        self.left_out = {name: None for name in self.names if name in _LEFT_OUT}
         self.values_of: Callable[[Event], tuple[Any, ...]] = (
             attrgetter(*self.names)
             if len(self.names) > 1
