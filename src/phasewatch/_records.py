@@ -571,7 +571,7 @@ class _Fields:
         self.kind = kind
         self.names = tuple(name for name in _FIGURES if name in slots)
         self.readers = {name: _FIGURES[name] for name in self.names}
-        self.left_out = {name: None for name in self.names if name in _LEFT_OUT}
+        self.left_out: dict[str, Any] = {name: None for name in self.names if name in _LEFT_OUT}
         self.values_of: Callable[[Event], tuple[Any, ...]] = (
             attrgetter(*self.names)
             if len(self.names) > 1
