@@ -49,26 +49,29 @@ if TYPE_CHECKING:
     from ..events import Event
     from .stack import Open
 
+    _Sign = tuple[bytes, bytes | tuple[bytes, ...], re.Pattern[bytes]]
+
 _MOST_WRITERS = 4096  # processes of one log
 _MOST_TITLES = 1024  # whose meaning is remembered
 _LONGEST_TITLE = 500  # bytes of one that is
-_MOST_SIGNS = 32  # of one character in a block, up to which it is quicker to look for it alone
+_MOST_TRIES = 16  # in a block, to find a sign by its first character, which is ten times as quick where that is rare
 _PATIENCE = {"stalled": 400, "run": 120}  # lines for which a banner waits for what belongs to it; others wait for 40
 _MOST_FRAMES = 500  # lines of a stack
 
 _MARK = MARK.encode() + b" "
 _BAR = b"%|"
 
-# What is looked for in whole blocks. That each begins with one character, and what follows is no literal to the compiler,
-# makes the search twice as quick.
-_BANNERS = re.compile(rb"M(?:(?<=\[M)ETA\] |etrics: )")
-_PROGRESS = re.compile(rb"\|(?= Elapsed: )")
-_BARS = re.compile(rb"\|(?<=%\|)")
-_DICTIONARIES = re.compile(rb"\{(?=')")
+# What is looked for in whole blocks: its first character, how it begins, and the whole, which the compiler of patterns must
+# see as one character and a condition: to search for more characters takes it longer.
+_BANNERS: _Sign = (b"M", (b"META] ", b"Metrics: "), re.compile(rb"M(?:(?<=\[M)ETA\] |etrics: )"))
+_PROGRESS: _Sign = (b"|", b"| Elapsed: ", re.compile(rb"\|(?= Elapsed: )"))
+_BARS: _Sign = (b"|", b"|", re.compile(rb"\|(?<=%\|)"))
+_DICTIONARIES: _Sign = (b"{", b"{'", re.compile(rb"\{(?=')"))
 # The place of a step, where it is complete and nothing else is in its line.
 _PLACE = re.compile(
     rb"\[Epoch ([0-9]{1,18})/([0-9]{1,18})\] Step ([0-9]{1,18})/([0-9]{1,18}) \([0-9.]{1,10}%\)"
-    rb" \| Elapsed: ([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|[smhd]) \| ETA: (?:([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|[smhd])|--)(?:\n|\Z)"
+    rb" \| Elapsed: ([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|[smhd])"
+    rb" \| ETA: (?:([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|[smhd])|--)(?:\n|\Z)"
 )
 _SECONDS = {unit.encode(): seconds for unit, seconds in UNITS.items()}
 
@@ -113,6 +116,7 @@ class Parser:
         self._source = source
         self._ids = 0
         self._events: list[Event] = []
+        self._emit = self._events.append
         self._writers: dict[str, _Writer] = {}
         self._waiting = 0  # writers whose banner is not complete
         self._titles: dict[bytes, tuple[str, float | None, Title]] = {}
@@ -131,9 +135,16 @@ class Parser:
         if not self.found and _MARK not in block:
             self._feed_trainers(block, at)
             return self._taken()
-        for hit in self._hits(block):
-            if hit < at:
-                continue
+        banners, progress = _Search(block, _BANNERS), _Search(block, _PROGRESS)
+        banner = told = -1  # where the next ones are
+        while True:
+            if banner < at:
+                banner = banners.after(at)
+            if told < at:
+                told = progress.after(at)
+            hit = min(banner, told)
+            if hit == len(block):
+                return self._taken()
             start = block.rfind(b"\n", at, hit) + 1 or at
             end = block.find(b"\n", hit)
             if end < 0:
@@ -147,7 +158,6 @@ class Parser:
             self._line(raw)
             if self._waiting:
                 at = self._follow(block, at)
-        return self._taken()
 
     def _step(self, title: Title, place: re.Match[bytes]) -> bool:
         """Take the whole banner of a step that follows another one, of an unnamed writer; whether it was one."""
@@ -184,21 +194,15 @@ class Parser:
         return events + self._taken()
 
     def _taken(self) -> list[Event]:
-        events, self._events = self._events, []
+        events = self._events.copy()
+        self._events.clear()
         return events
 
     # Which lines are looked at. Most lines of a log are none of ours: finding a rare character is several times as quick
     # as finding a word, and both many times as quick as looking at each line.
 
-    def _hits(self, block: bytes) -> list[int]:
-        hits = _found(block, b"M", _BANNERS, (b"META] ", b"Metrics: "))
-        hits += _found(block, b"|", _PROGRESS, b"| Elapsed: ")
-        hits.sort()
-        return hits
-
     def _feed_trainers(self, block: bytes, at: int) -> None:
-        hits = _found(block, b"|", _BARS, b"|")
-        hits += _found(block, b"{", _DICTIONARIES, b"{'")
+        hits = _Search(block, _BARS).all() + _Search(block, _DICTIONARIES).all()
         for sign in (b"step:", b" checkpoint to "):
             hits += _all(block, sign)
         hits.sort()
@@ -246,9 +250,6 @@ class Parser:
                 return None
             writer = self._writers[who] = _Writer(Stack(self._emit, self._new_id, place_of(who)))
         return writer
-
-    def _emit(self, event: Event) -> None:
-        self._events.append(event)
 
     def _new_id(self) -> str:
         self._ids += 1
@@ -629,20 +630,38 @@ def _all(block: bytes, sign: bytes) -> list[int]:
     return hits
 
 
-def _found(block: bytes, char: bytes, pattern: re.Pattern[bytes], signs: bytes | tuple[bytes, ...]) -> list[int]:
-    """Return where a pattern matches, which begins with this character, and with one of these signs."""
-    hits: list[int] = []
-    find, begins = block.find, block.startswith
-    at = find(char)
-    for _ in range(_MOST_SIGNS):
-        if at < 0:
-            return hits
-        if begins(signs, at) and pattern.match(block, at):
+class _Search:
+    """Finds one kind of sign in a block."""
+
+    __slots__ = ("_begins", "_block", "_char", "_find", "_pattern", "_tries")
+
+    def __init__(self, block: bytes, sign: _Sign) -> None:
+        self._block = block
+        self._char, self._begins, self._pattern = sign
+        self._find = block.find
+        self._tries = _MOST_TRIES
+
+    def after(self, at: int) -> int:
+        """Return where the next one is, from a place on; the size of the block if there is none."""
+        while self._tries:
+            at = self._find(self._char, at)
+            if at < 0:
+                return len(self._block)
+            if self._block.startswith(self._begins, at) and self._pattern.match(self._block, at):
+                return at
+            self._tries -= 1
+            at += 1
+        found = self._pattern.search(self._block, at)  # the character is not rare here
+        return found.start() if found is not None else len(self._block)
+
+    def all(self) -> list[int]:
+        """Return where all are."""
+        hits = []
+        at = self.after(0)
+        while at < len(self._block):
             hits.append(at)
-        at = find(char, at + 1)
-    if at >= 0:  # it is not rare here
-        hits += [found.start() for found in pattern.finditer(block, at)]
-    return hits
+            at = self.after(at + 1)
+        return hits
 
 
 def _shown_as(stack: Stack, shown: str, *, whole: bool) -> Open | None:
