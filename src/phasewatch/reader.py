@@ -250,8 +250,8 @@ class _Log:
         return self._noted(self.parser.flush()) if self.parser is not None else []
 
     def _noted(self, events: list[Event]) -> list[Event]:
-        """Note which runs have begun and ended."""
-        for event in events:
+        """Note which runs have begun and ended: it tells when there is nothing more to follow."""
+        for event in events if self._follow else ():
             if event.phase.role != "run":
                 continue
             if isinstance(event, PhaseStarted):

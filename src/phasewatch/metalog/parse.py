@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from ..durations import UNITS
@@ -54,18 +55,18 @@ if TYPE_CHECKING:
 _MOST_WRITERS = 4096  # processes of one log
 _MOST_TITLES = 1024  # whose meaning is remembered
 _LONGEST_TITLE = 500  # bytes of one that is
-_MOST_TRIES = 16  # in a block, to find a sign by its first character, which is ten times as quick where that is rare
+_MOST_TRIES = 8  # in a block, to find a sign by its first character, which is ten times as quick where that is rare
 _PATIENCE = {"stalled": 400, "run": 120}  # lines for which a banner waits for what belongs to it; others wait for 40
 _MOST_FRAMES = 500  # lines of a stack
 
 _MARK = MARK.encode() + b" "
 _BAR = b"%|"
 
-# What is looked for in whole blocks: its first character, how it begins, and the whole, which the compiler of patterns must
-# see as one character and a condition: to search for more characters takes it longer.
-_BANNERS: _Sign = (b"M", (b"META] ", b"Metrics: "), re.compile(rb"M(?:(?<=\[M)ETA\] |etrics: )"))
+# What is looked for in whole blocks: its first character, all of it, and the same as a pattern of that character and a
+# condition: to search for more characters takes the compiled pattern longer.
+_BANNERS: _Sign = (b"M", (b"META] ", b"Metrics: "), re.compile(rb"M(?:ETA\] |etrics: )"))
 _PROGRESS: _Sign = (b"|", b"| Elapsed: ", re.compile(rb"\|(?= Elapsed: )"))
-_BARS: _Sign = (b"|", b"|", re.compile(rb"\|(?<=%\|)"))
+_BARS: _Sign = (b"%", b"%|", re.compile(rb"%(?=\|)"))
 _DICTIONARIES: _Sign = (b"{", b"{'", re.compile(rb"\{(?=')"))
 # The place of a step, where it is complete and nothing else is in its line.
 _PLACE = re.compile(
@@ -633,12 +634,12 @@ def _all(block: bytes, sign: bytes) -> list[int]:
 class _Search:
     """Finds one kind of sign in a block."""
 
-    __slots__ = ("_begins", "_block", "_char", "_find", "_pattern", "_tries")
+    __slots__ = ("_begins", "_block", "_char", "_find", "_pattern", "_signs", "_tries")
 
     def __init__(self, block: bytes, sign: _Sign) -> None:
         self._block = block
-        self._char, self._begins, self._pattern = sign
-        self._find = block.find
+        self._char, self._signs, self._pattern = sign
+        self._find, self._begins = block.find, block.startswith
         self._tries = _MOST_TRIES
 
     def after(self, at: int) -> int:
@@ -647,7 +648,7 @@ class _Search:
             at = self._find(self._char, at)
             if at < 0:
                 return len(self._block)
-            if self._block.startswith(self._begins, at) and self._pattern.match(self._block, at):
+            if self._begins(self._signs, at):
                 return at
             self._tries -= 1
             at += 1
@@ -664,10 +665,13 @@ class _Search:
         return hits
 
 
+_shown_name = lru_cache(256)(shown_name)
+
+
 def _shown_as(stack: Stack, shown: str, *, whole: bool) -> Open | None:
     """Return the open phase whose progress is told under this name; it may stand after something else if not ``whole``."""
     for entry in reversed(stack.open):
-        name = shown_name(entry.info.name)
+        name = _shown_name(entry.info.name)
         if name == shown or (not whole and shown.endswith(" " + name)):
             return entry
     return None

@@ -132,13 +132,9 @@ class Stack:
             return False
         before, around = self.open[-1], self.open[-2]
         last, training = before.info, around.info
-        if (
-            last.position is None
-            or last.name != name
-            or training.name != "TRAINING"
-            or last.parent != training.id
-            or before.error is not None
-        ):
+        if last.position is None or last.name != name or last.parent != training.id or training.name != "TRAINING":
+            return False
+        if before.error is not None:
             return False
         self.is_told = False
         now = around.started + position.elapsed
@@ -148,7 +144,7 @@ class Stack:
             now = self.now
         around.done = max(around.done, position.number - 1, last.position.number)
         around.error = None
-        self.emit(_completed(before, before.ended if before.ended is not None and self.has_times else now))
+        self.emit(_completed(before, before.ended if self.has_times and before.ended is not None else now))
         info = PhaseInfo(
             name,
             id=self._new_id(),
