@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -138,6 +139,7 @@ def through(event: Event, records: Records) -> Event:
     assert not any(byte < 32 for byte in line[:-1])
     loaded = json.loads(line, parse_constant=refuse)
     assert loaded == record_of(event), "both ways of writing agree"
+    assert line == encoded(record_of(event)), "to the byte"
     back = records.event(parsed(line.decode()))
     assert back is not None
     return back
@@ -310,6 +312,63 @@ def test_the_encoder_is_that_of_json_where_the_fast_one_is_missing(mocker: Any) 
     mocker.patch("json.encoder.c_make_encoder", None)
     mocker.patch.object(_records, "_encode", _records._make_encode())
     assert line_of(event) == line
+
+
+class Half(float):
+    def __repr__(self) -> str:
+        return "one half"
+
+
+class Two(int):
+    def __repr__(self) -> str:
+        return "two"
+
+
+class Name(str):
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "a name"
+
+
+@pytest.mark.parametrize(
+    "figures",
+    [
+        {"done": Two(2), "elapsed": Half(0.5)},
+        {"done": True, "elapsed": 1},
+        {"counters": MappingProxyType({"n": 1})},
+        {"means": {"n": Half(0.5), "two": Two(2)}},
+        {"means": {1: 2.0}},
+        {"status": Name("completed"), "origin": (Name("A"),)},
+        {"error": (Name("ValueError"), "no"), "innermost": True},
+        {"total": 0, "active": 0.0, "origin": ()},
+    ],
+    ids=repr,
+)
+def test_what_is_less_usual_is_written_as_a_mapping_of_it_is(figures: dict[str, Any]) -> None:
+    phase = PhaseInfo(Name("A"), id="1", parent=Name("0"), path=(Name("A"),), place=Place(host=Name("h"), process=Two(2)))
+    usual: dict[str, Any] = {"status": "completed", "done": 0, "total": None, "elapsed": 0.5}
+    for event in (PhaseStarted(phase, Half(0.5)), PhaseEnded(phase, Half(0.5), **{**usual, **figures})):
+        assert line_of(event) == encoded(record_of(event))
+
+
+def test_what_is_usual_is_written_without_a_mapping(mocker: Any) -> None:
+    mocker.patch.object(_records, "_raw", side_effect=AssertionError)
+    place, position = (
+        Place(host="h", process=2, rank=1, thread="Main"),
+        Position(1, 3, "step", epoch=1, elapsed=1.5, eta=2.0),
+    )
+    phase = PhaseInfo(
+        "A", id="1", parent="0", run="0", path=("A",), total=3, details={"n": [1]}, position=position, place=place
+    )
+    figures: dict[str, Any] = {"done": 1, "total": 3, "elapsed": 0.5, "counters": {"n": 1.0}, "means": {"m": 0.5}}
+    for event in (
+        PhaseStarted(phase, 1.5),
+        PhaseProgressed(phase, 1.5, eta=None, **figures),
+        MetricsLogged(phase, 1.5, values={"m": 0.5}),
+        PhaseEnded(phase, 1.5, status="failed", innermost=True, **figures),
+    ):
+        assert json.loads(line_of(event))["event"] == event.type
 
 
 # Reading many phases.

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii as _quoted
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -27,12 +29,13 @@ from .events import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any, Literal
 
     from .events import Event
 
     Reason = Literal["foreign", "unknown", "broken"]
+    Reader = tuple[type | None, Callable[[Any], object]]
 
 KINDS: dict[str, type[Event]] = {
     kind.type: kind
@@ -45,6 +48,7 @@ _DEEPEST = 20  # levels of lists and mappings in a detail
 _MOST_ENDED = 1000  # phases that are remembered after their end: a thread may have a last word
 _MOST_OPEN = 100_000
 _MOST_TRIES = 8
+_MOST_PLACES = 128  # whose text is remembered
 
 
 def _make_encode() -> Callable[[dict[str, Any]], str]:
@@ -64,6 +68,7 @@ def _make_encode() -> Callable[[dict[str, Any]], str]:
 
 _SAMPLE = {"v": 1, "text": "\n\u00e9", "numbers": {"eta": 0.5, "done": None}, "path": ["A", True]}
 _encode = _make_encode()
+_decode = json.JSONDecoder().raw_decode
 
 
 class RecordError(ValueError):
@@ -82,7 +87,10 @@ class RecordError(ValueError):
 
 def line_of(event: Event) -> bytes:
     """Return an event as one line of ASCII that ends with a newline."""
-    return encoded(_raw(event))
+    try:
+        return (_text_of(event) + "}\n").encode("ascii")
+    except (KeyError, TypeError, ValueError, RecursionError):  # it holds something less usual
+        return encoded(_raw(event))
 
 
 def record_of(event: Event) -> dict[str, Any]:
@@ -104,6 +112,77 @@ def encoded(record: dict[str, Any]) -> bytes:
     return text.encode("ascii") + b"\n"
 
 
+# An event to text. What is usual in an event is written at once, in half the time that a mapping of it would take; of all
+# else a mapping is made, which `_encode` and `_strict` bring into order. Both write the same.
+
+
+def _text_of(event: Event) -> str:
+    """Return the line of an event but for its end, or raise what `line_of` knows."""
+    phase, fields = event.phase, _FIELDS_OF[event.__class__]
+    time = event.time
+    if time - time:
+        raise ValueError("not finite")
+    text = f'{fields.head}{float.__repr__(time)},"name":{_quoted(phase.name)},"id":{_quoted(phase.id)}'
+    if fields.kind is PhaseStarted:
+        return text + _text_of_kin(phase) + _text_of_phase(phase)
+    text += _told(fields.labels, fields.values_of(event))
+    return text + _text_of_kin(phase) if fields.kind is PhaseEnded else text
+
+
+def _told(labels: tuple[str, ...], values: tuple[Any, ...]) -> str:
+    """Return fields of an object, each with a comma before it."""
+    text = ""
+    for label, value in zip(labels, values):  # noqa: B905  # a hot path; they are of one length
+        if value is None or value is False:
+            continue
+        kind = value.__class__
+        if kind is float:
+            if value - value:
+                raise ValueError("not finite")
+            text += label + repr(value)
+        elif kind is not dict:
+            text += label + _TEXT_OF[kind](value)
+        elif value:
+            text += label + _encode(value)
+    return text
+
+
+def _text_of_kin(phase: PhaseInfo) -> str:
+    text = "" if phase.role == "phase" else ',"role":' + _quoted(phase.role)
+    if phase.parent is not None:
+        text += ',"parent":' + _quoted(phase.parent)
+    if phase.run is not None:
+        text += ',"run":' + _quoted(phase.run)
+    return text
+
+
+def _text_of_phase(phase: PhaseInfo) -> str:
+    path, position, place = phase.path, phase.position, phase.place
+    text = ',"path":[' + ",".join(map(_quoted, path)) + "]" if path else ""
+    more: dict[str, Any] = {}
+    _add_expected(phase, more)
+    if more:
+        text += "," + _encode(more)[1:-1]
+    if position is not None:
+        text += ',"position":{' + _told(_POSITION_LABELS, _position_values(position))[1:] + "}"
+    return text + _text_of_place(*_place_values(place)) if place is not None else text
+
+
+@lru_cache(_MOST_PLACES, typed=True)
+def _text_of_place(*values: object) -> str:
+    return ',"place":{' + _told(_PLACE_LABELS, values)[1:] + "}"
+
+
+def _labels(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f',"{name}":' for name in names)
+
+
+_TEXT_OF: dict[type, Callable[[Any], str]] = {int: int.__repr__, str: _quoted, bool: lambda value: "true"}
+_POSITION_LABELS, _PLACE_LABELS = _labels(Position.__slots__), _labels(Place.__slots__)
+
+# An event to a mapping.
+
+
 def _raw(event: Event) -> dict[str, Any]:
     phase, kind = event.phase, event.__class__
     record: dict[str, Any] = {
@@ -113,10 +192,9 @@ def _raw(event: Event) -> dict[str, Any]:
         _add_kin(phase, record)
         _add_phase(phase, record)
         return record
-    names, values_of, _ = _FIGURES_OF[kind]
-    for name, value in zip(names, values_of(event)):  # noqa: B905  # a hot path; they are of one length
-        if value is not None and value is not False and value != {}:
-            record[name] = value  # noqa: PERF403  # a comprehension would make a second mapping
+    fields = _FIELDS_OF[kind]
+    figures = zip(fields.names, fields.values_of(event), strict=True)
+    record |= {name: value for name, value in figures if value is not None and value is not False and value != {}}
     if kind is PhaseEnded:
         if "error" in record:
             record["error"] = {"type": record["error"][0], "message": record["error"][1]}
@@ -135,11 +213,20 @@ def _add_kin(phase: PhaseInfo, record: dict[str, Any]) -> None:
         record["run"] = phase.run
 
 
-def _add_phase(phase: PhaseInfo, record: dict[str, Any]) -> None:  # noqa: C901  # one line a field
+def _add_phase(phase: PhaseInfo, record: dict[str, Any]) -> None:
     """Add what the start of a phase tells."""
-    path, unit, start, total, step, message, emoji, counters, details, attributes, position, place = _phase_values(phase)
-    if path:
-        record["path"] = list(path)
+    if phase.path:
+        record["path"] = list(phase.path)
+    _add_expected(phase, record)
+    if phase.position is not None:
+        record["position"] = _part(Position.__slots__, _position_values(phase.position))
+    if phase.place is not None:
+        record["place"] = _part(Place.__slots__, _place_values(phase.place))
+
+
+def _add_expected(phase: PhaseInfo, record: dict[str, Any]) -> None:
+    """Add what was said of a phase beforehand."""
+    unit, start, total, step, message, emoji, counters, details, attributes = _expected_values(phase)
     if unit != "item":
         record["unit"] = unit
     if start:
@@ -158,14 +245,10 @@ def _add_phase(phase: PhaseInfo, record: dict[str, Any]) -> None:  # noqa: C901 
         record["details"] = _strict(details)
     if attributes:
         record["attributes"] = _strict(attributes)
-    if position is not None:
-        record["position"] = _part(Position.__slots__, _position_values(position))
-    if place is not None:
-        record["place"] = _part(Place.__slots__, _place_values(place))
 
 
 def _part(names: tuple[str, ...], values: tuple[Any, ...]) -> dict[str, Any]:
-    return {name: value for name, value in zip(names, values) if value is not None}  # noqa: B905  # as above
+    return {name: value for name, value in zip(names, values, strict=True) if value is not None}
 
 
 def _strict(value: object, depth: int = 0) -> Any:
@@ -225,6 +308,7 @@ class Records:
         if not isinstance(record, dict):
             raise RecordError("foreign", "no JSON object")
         version, name = record.get("v"), record.get("event")
+        event: Event
         if type(version) is not int or not isinstance(name, str):
             raise RecordError("foreign", "no record of an event log")
         if version > SCHEMA_VERSION:
@@ -236,12 +320,17 @@ class Records:
             kind = KINDS.get(name)
             if kind is None:
                 raise RecordError("unknown", "a type of event that is not known here")
-            id = _required_text(record["id"])
-            phase = None if kind is PhaseStarted else self._phases.get(id)
-            if phase is None:
-                phase = _phase_of(record, id)
-            figures = {figure: read(record.get(figure)) for figure, read in _FIGURES_OF[kind][2]}
-            event = kind(phase, _number(record["time"]), **figures)
+            fields = _FIELDS_OF[kind]
+            id, time = _required_text(record["id"]), _number(record["time"])
+            if kind is PhaseStarted:
+                phase = PhaseInfo(**_read(record, _PHASE, {}))
+                event = PhaseStarted(phase, time)
+            else:
+                phase = self._phases.get(id) or PhaseInfo(**_read(record, _KIN, {}))
+                known = fields.left_out.copy()
+                if kind is MetricsLogged:
+                    known["values"] = {}
+                event = kind(phase, time, **_read(record, fields.readers, known))
         except RecordError:
             raise
         except Exception as error:  # fields that are missing or of another kind
@@ -274,6 +363,11 @@ def parsed(line: str) -> object:
     """
     value: object
     try:
+        value, end = _decode(line)  # what `json.loads` does before and after it costs as much as the rest
+        return value if end == len(line) else json.loads(line)
+    except (ValueError, RecursionError):
+        pass
+    try:
         value = json.loads(line)
     except (ValueError, RecursionError):
         return _after_the_torn(line)
@@ -295,63 +389,24 @@ def _after_the_torn(line: str) -> object:
     raise RecordError("broken" if line.startswith(_BEGINNING) else "foreign", "no JSON")
 
 
-def _phase_of(record: dict[str, Any], id: str) -> PhaseInfo:
-    get = record.get
-    role, unit, start = get("role", "phase"), get("unit", "item"), get("start", 0)
-    position, place = get("position"), get("place")
-    if role not in ("run", "phase", "step"):
-        raise ValueError("role")
-    if record["event"] != PhaseStarted.type:  # its total and counters are figures of its own, of the same name
-        return PhaseInfo(
-            _required_text(record["name"]),
-            id=id,
-            parent=_text_or_none(get("parent")),
-            run=_text_or_none(get("run")),
-            role=role,
-        )
-    return PhaseInfo(
-        _required_text(record["name"]),
-        id=id,
-        parent=_text_or_none(get("parent")),
-        run=_text_or_none(get("run")),
-        path=_names(get("path", [])),
-        role=role,
-        total=_count_or_none(get("total")),
-        unit=_required_text(unit),
-        start=_count(start),
-        counters={_required_text(key): _number_or_none(value) for key, value in get("counters", {}).items()},
-        details=_mapping(get("details", {})),
-        message=_text_or_none(get("message")),
-        step=_count_or_none(get("step")),
-        emoji=_text_or_none(get("emoji")),
-        attributes=_mapping(get("attributes", {})),
-        position=None if position is None else _position(position),
-        place=None if place is None else _place(place),
-    )
-
-
-def _position(part: dict[str, Any]) -> Position:
-    return Position(
-        _count(part["number"]),
-        _count_or_none(part.get("total")),
-        _required_text(part["unit"]),
-        epoch=_count_or_none(part.get("epoch")),
-        epochs=_count_or_none(part.get("epochs")),
-        elapsed=_number(part.get("elapsed", 0.0)),
-        eta=_number_or_none(part.get("eta")),
-    )
-
-
-def _place(part: dict[str, Any]) -> Place:
-    return Place(
-        host=_text_or_none(part.get("host")),
-        process=_count_or_none(part.get("process")),
-        rank=_count_or_none(part.get("rank")),
-        thread=_text_or_none(part.get("thread")),
-    )
+def _read(record: Mapping[str, Any], readers: Mapping[str, Reader], known: dict[str, Any]) -> dict[str, Any]:
+    """Add to what is known those fields that have a reader."""
+    for name, (usual, read) in readers.items():
+        if name in record:
+            value = record[name]
+            known[name] = value if value.__class__ is usual else read(value)
+    return known
 
 
 # What JSON gave, as what a field holds; each raises an Exception for anything else.
+
+
+def _position(value: dict[str, Any] | None) -> Position | None:
+    return None if value is None else Position(**_read(value, _POSITION, {"total": None}))
+
+
+def _place(value: dict[str, Any] | None) -> Place | None:
+    return None if value is None else Place(**_read(value, _PLACE, {}))
 
 
 def _required_text(value: object) -> str:
@@ -390,7 +445,13 @@ def _count_or_none(value: object) -> int | None:
 
 
 def _numbers(value: object) -> dict[str, float]:
-    return {} if value is None else {_required_text(key): _number(number) for key, number in _mapping(value).items()}
+    if value is None:
+        return {}
+    return {key: number if number.__class__ is float else _number(number) for key, number in _mapping(value).items()}
+
+
+def _expected_numbers(value: object) -> dict[str, float | None]:
+    return {key: _number_or_none(number) for key, number in _mapping(value).items()}
 
 
 def _mapping(value: object) -> dict[str, Any]:
@@ -424,6 +485,12 @@ def _flag(value: object) -> bool:
     raise TypeError("no truth value")
 
 
+def _role(value: object) -> str:
+    if isinstance(value, str) and value in ("run", "phase", "step"):
+        return value
+    raise ValueError("no role")
+
+
 def _status(value: object) -> str:
     if isinstance(value, str) and value in ("completed", "failed", "interrupted"):
         return value
@@ -431,42 +498,87 @@ def _status(value: object) -> str:
 
 
 _SPECIAL = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
-_phase_values = attrgetter(
-    "path", "unit", "start", "total", "step", "message", "emoji", "counters", "details", "attributes", "position", "place"
-)
+_expected_values = attrgetter("unit", "start", "total", "step", "message", "emoji", "counters", "details", "attributes")
 _position_values = attrgetter(*Position.__slots__)
 _place_values = attrgetter(*Place.__slots__)
 
-# The figures of all events, in the order in which they are written, and what reads each.
-_FIGURES: dict[str, Callable[[object], object]] = {
-    "status": _status,
-    "done": _count,
-    "total": _count_or_none,
-    "elapsed": _number,
-    "eta": _number_or_none,
-    "quiet": _number,
-    "expected": _number_or_none,
-    "active": _number_or_none,
-    "counters": _numbers,
-    "means": _numbers,
-    "values": _numbers,
-    "metrics": _numbers,
-    "error": _error,
-    "innermost": _flag,
-    "origin": _names_or_none,
-    "stack": _text_or_none,
-    "deviations": _deviations,
+# For each field what reads it, and the class whose values need not be read: most have it.
+_TEXT: Reader = (str, _required_text)
+_TEXT_OR_NONE: Reader = (str, _text_or_none)
+_COUNT: Reader = (int, _count)
+_COUNT_OR_NONE: Reader = (int, _count_or_none)
+_NUMBER: Reader = (float, _number)
+_NUMBER_OR_NONE: Reader = (float, _number_or_none)
+_NUMBERS: Reader = (None, _numbers)
+_MAPPING: Reader = (dict, _mapping)
+
+_KIN: dict[str, Reader] = {
+    "name": _TEXT, "id": _TEXT, "parent": _TEXT_OR_NONE, "run": _TEXT_OR_NONE, "role": (None, _role),
+}  # fmt: skip
+_PHASE = _KIN | {
+    "path": (None, _names),
+    "total": _COUNT_OR_NONE,
+    "unit": _TEXT,
+    "start": _COUNT,
+    "counters": (None, _expected_numbers),
+    "details": _MAPPING,
+    "message": _TEXT_OR_NONE,
+    "step": _COUNT_OR_NONE,
+    "emoji": _TEXT_OR_NONE,
+    "attributes": _MAPPING,
+    "position": (None, _position),
+    "place": (None, _place),
 }
+_POSITION: dict[str, Reader] = {
+    "number": _COUNT, "total": _COUNT_OR_NONE, "unit": _TEXT, "epoch": _COUNT_OR_NONE, "epochs": _COUNT_OR_NONE,
+    "elapsed": _NUMBER, "eta": _NUMBER_OR_NONE,
+}  # fmt: skip
+_PLACE: dict[str, Reader] = {
+    "host": _TEXT_OR_NONE, "process": _COUNT_OR_NONE, "rank": _COUNT_OR_NONE, "thread": _TEXT_OR_NONE,
+}  # fmt: skip
+
+# The figures of all events, in the order in which they are written.
+_FIGURES: dict[str, Reader] = {
+    "status": (None, _status),
+    "done": _COUNT,
+    "total": _COUNT_OR_NONE,
+    "elapsed": _NUMBER,
+    "eta": _NUMBER_OR_NONE,
+    "quiet": _NUMBER,
+    "expected": _NUMBER_OR_NONE,
+    "active": _NUMBER_OR_NONE,
+    "counters": _NUMBERS,
+    "means": _NUMBERS,
+    "values": _NUMBERS,
+    "metrics": _NUMBERS,
+    "error": (None, _error),
+    "innermost": (bool, _flag),
+    "origin": (None, _names_or_none),
+    "stack": _TEXT_OR_NONE,
+    "deviations": (None, _deviations),
+}
+_LEFT_OUT = {"total": None, "eta": None, "expected": None}  # what a line leaves out, and an event must be told
 
 
-def _figures_of(
-    kind: type[Event],
-) -> tuple[tuple[str, ...], Callable[[Event], tuple[Any, ...]], tuple[tuple[str, Callable[[object], object]], ...]]:
-    slots = {slot for base in kind.__mro__ for slot in getattr(base, "__slots__", ())} - {"phase", "time"}
-    assert slots <= _FIGURES.keys(), f"{kind.__name__} has a figure without a reader"
-    names = tuple(name for name in _FIGURES if name in slots)
-    values_of = (lambda event: tuple(getattr(event, name) for name in names)) if len(names) < 2 else attrgetter(*names)
-    return names, values_of, tuple((name, _FIGURES[name]) for name in names)
+class _Fields:
+    """The fields of one type of event, beside those that all have."""
+
+    __slots__ = ("head", "kind", "labels", "left_out", "names", "readers", "values_of")
+
+    def __init__(self, kind: type[Event]) -> None:
+        slots = {slot for base in kind.__mro__ for slot in getattr(base, "__slots__", ())} - {"phase", "time"}
+        assert slots <= _FIGURES.keys(), f"{kind.__name__} has a figure without a reader"
+        self.kind = kind
+        self.names = tuple(name for name in _FIGURES if name in slots)
+        self.readers = {name: _FIGURES[name] for name in self.names}
+        self.left_out: dict[str, Any] = {name: None for name in self.names if name in _LEFT_OUT}
+        self.values_of: Callable[[Event], tuple[Any, ...]] = (
+            attrgetter(*self.names)
+            if len(self.names) > 1
+            else lambda event: tuple(getattr(event, name) for name in self.names)
+        )
+        self.labels = _labels(self.names)
+        self.head = f'{{"v":{SCHEMA_VERSION},"event":{_quoted(kind.type)},"time":'
 
 
-_FIGURES_OF = {kind: _figures_of(kind) for kind in KINDS.values()}
+_FIELDS_OF = {kind: _Fields(kind) for kind in KINDS.values()}

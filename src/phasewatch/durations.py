@@ -8,7 +8,7 @@ from __future__ import annotations
 UNKNOWN = "--"
 
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
-_UNITS = {"ms": 0.001, "s": 1.0, "m": _MINUTE, "h": _HOUR, "d": _DAY}
+UNITS = {"ms": 0.001, "s": 1.0, "m": _MINUTE, "h": _HOUR, "d": _DAY}
 
 
 def format_duration(seconds: float | None) -> str:
@@ -53,7 +53,7 @@ def parse_duration(text: str) -> float | None:
     if text == UNKNOWN:
         return None
     number = text.rstrip("mshd")
-    unit = _UNITS.get(text[len(number) :])
+    unit = UNITS.get(text[len(number) :])
     if unit is None or not number.replace(".", "", 1).isdecimal():
         raise ValueError(f"not a duration: {text!r}; expected a form such as 840ms, 4.2s, 42s, 23.8m, 1.23h, 2.1d or --")
     return float(number) * unit

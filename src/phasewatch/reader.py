@@ -140,19 +140,17 @@ class Reading:
         """Stop following, and let go of the files; may be called by another thread. No event follows the next."""
         self._closed = True
 
-    def _was_closed(self) -> bool:
-        return self._closed  # by another thread, or between two events
-
     def _all(self) -> Iterator[Event]:
         try:
             while not self._closed:
                 grown = False
                 for log in self._logs.copy():
-                    for event in self._of(log):
-                        grown = True
-                        yield event
-                        if self._was_closed():
-                            return
+                    for events in self._of(log):
+                        grown = grown or bool(events)
+                        for event in events:
+                            yield event
+                            if self._closed:
+                                return  # type: ignore[unreachable]  # between two events, or by another thread
                 if not self._follow:
                     return
                 if grown:
@@ -168,11 +166,10 @@ class Reading:
             for log in (*self._logs, *self._read):
                 log.close()
 
-    def _of(self, log: _Log) -> Iterator[Event]:
+    def _of(self, log: _Log) -> Iterator[list[Event]]:
         """Give what a log holds now; the last of it, if it is not followed."""
         try:
-            for events in log.events():
-                yield from events
+            yield from log.events()
         except _BROKEN_ARCHIVE:
             self._own["archive"] += 1
         except (OSError, ValueError):  # a disk that fails, a file that was closed
@@ -180,7 +177,7 @@ class Reading:
         else:
             if self._follow and not log.ended:
                 return
-        yield from log.finish()
+        yield log.finish()
         self._logs.remove(log)
         self._read.append(log)
         log.close()
@@ -253,8 +250,8 @@ class _Log:
         return self._noted(self.parser.flush()) if self.parser is not None else []
 
     def _noted(self, events: list[Event]) -> list[Event]:
-        """Note which runs have begun and ended."""
-        for event in events:
+        """Note which runs have begun and ended: it tells when there is nothing more to follow."""
+        for event in events if self._follow else ():
             if event.phase.role != "run":
                 continue
             if isinstance(event, PhaseStarted):

@@ -229,6 +229,7 @@ def uncapital(word: str) -> str:
     return word if word[1:2].isupper() else word[:1].lower() + word[1:]
 
 
+@lru_cache(256)
 def identifier(shown: str) -> str:
     """Return the name that is shown so: ``Finish Ratio`` is ``finish_ratio``."""
     return "_".join(uncapital(word) for word in shown.split(" "))
@@ -238,11 +239,15 @@ def named(figures: dict[str, float], phase: PhaseInfo) -> dict[str, float]:
     """Give the counters that are shown the names that their phase has for them."""
     if not figures:
         return figures
-    names = {}
-    for name in phase.counters:
-        words = name.replace("_", " ")
-        names[words[:1].upper() + words[1:]] = names[words] = name
+    names = {shown: name for name in phase.counters for shown in _shown(name)}
     return {names.get(shown) or identifier(shown): figure for shown, figure in figures.items()}
+
+
+@lru_cache(256)
+def _shown(counter: str) -> tuple[str, str]:
+    """Return how the name of a counter is shown: on its own, and after "Total"."""
+    words = counter.replace("_", " ")
+    return words[:1].upper() + words[1:], words
 
 
 def _singular(units: str) -> str:

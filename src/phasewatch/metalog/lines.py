@@ -36,6 +36,8 @@ _LOGGER = re.compile(
     rf"(?:[\s|:-]*(?:\[[^\]]{{0,80}}\]|\(?\b{_LEVEL}\b\)?|[\w.]{{1,80}}(?= - )|[\w./]{{1,80}}\.py:[0-9]{{1,6}}\b))*"
     r"(?: ?[-:|]+)? ?"
 )
+# A line of figures without prefix: of these there may be as many as of all others.
+_PLAIN = re.compile(b"%b[ -~]{1,1000}" % "📊 ".encode())
 
 
 def clean(raw: bytes) -> tuple[str, float | None, str]:
@@ -43,6 +45,8 @@ def clean(raw: bytes) -> tuple[str, float | None, str]:
 
     A time without a zone is that of this machine.
     """
+    if _PLAIN.fullmatch(raw) and b"[repeated " not in raw:  # as it was written; what follows would find nothing
+        return "", None, raw.decode().rstrip()
     text = raw.decode("utf-8", "replace") if len(raw) <= LONGEST else _of_a_long_line(raw)
     if not text.isascii():
         text = repaired(text)

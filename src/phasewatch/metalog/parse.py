@@ -6,9 +6,12 @@ are those that are printed, as exact as they are printed.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from ..durations import UNITS
 from ..events import PhaseAlive, PhaseInfo, PhaseProgressed, PhaseResumed, PhaseStalled, Position
 from .banners import PATH_SEPARATOR, plural, shown_name
 from .catalog import is_silent
@@ -42,23 +45,36 @@ from .stack import Stack
 from .trainers import Trainers
 
 if TYPE_CHECKING:
-    import re
     from typing import Any
 
     from ..events import Event
     from .stack import Open
 
+    _Sign = tuple[bytes, bytes | tuple[bytes, ...], re.Pattern[bytes]]
+
 _MOST_WRITERS = 4096  # processes of one log
 _MOST_TITLES = 1024  # whose meaning is remembered
 _LONGEST_TITLE = 500  # bytes of one that is
-_MOST_SIGNS = 4000  # of one character in a megabyte, below which it is quicker to look for it alone
+_MOST_TRIES = 8  # in a block, to find a sign by its first character, which is ten times as quick where that is rare
 _PATIENCE = {"stalled": 400, "run": 120}  # lines for which a banner waits for what belongs to it; others wait for 40
 _MOST_FRAMES = 500  # lines of a stack
 
 _MARK = MARK.encode() + b" "
-_METRICS = b"Metrics: "
-_ELAPSED = b"| Elapsed: "
 _BAR = b"%|"
+
+# What is looked for in whole blocks: its first character, all of it, and the same as a pattern of that character and a
+# condition: to search for more characters takes the compiled pattern longer.
+_BANNERS: _Sign = (b"M", (b"META] ", b"Metrics: "), re.compile(rb"M(?:ETA\] |etrics: )"))
+_PROGRESS: _Sign = (b"|", b"| Elapsed: ", re.compile(rb"\|(?= Elapsed: )"))
+_BARS: _Sign = (b"%", b"%|", re.compile(rb"%(?=\|)"))
+_DICTIONARIES: _Sign = (b"{", b"{'", re.compile(rb"\{(?=')"))
+# The place of a step, where it is complete and nothing else is in its line.
+_PLACE = re.compile(
+    rb"\[Epoch ([0-9]{1,18})/([0-9]{1,18})\] Step ([0-9]{1,18})/([0-9]{1,18}) \([0-9.]{1,10}%\)"
+    rb" \| Elapsed: ([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|[smhd])"
+    rb" \| ETA: (?:([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|[smhd])|--)(?:\n|\Z)"
+)
+_SECONDS = {unit.encode(): seconds for unit, seconds in UNITS.items()}
 
 
 class _Waiting:
@@ -101,6 +117,7 @@ class Parser:
         self._source = source
         self._ids = 0
         self._events: list[Event] = []
+        self._emit = self._events.append
         self._writers: dict[str, _Writer] = {}
         self._waiting = 0  # writers whose banner is not complete
         self._titles: dict[bytes, tuple[str, float | None, Title]] = {}
@@ -116,12 +133,19 @@ class Parser:
         at = 0
         if self._waiting:
             at = self._follow(block, 0)
-        if not self.found and not self._has_mark(block):
+        if not self.found and _MARK not in block:
             self._feed_trainers(block, at)
             return self._taken()
-        for hit in self._hits(block):
-            if hit < at:
-                continue
+        banners, progress = _Search(block, _BANNERS), _Search(block, _PROGRESS)
+        banner = told = -1  # where the next ones are
+        while True:
+            if banner < at:
+                banner = banners.after(at)
+            if told < at:
+                told = progress.after(at)
+            hit = min(banner, told)
+            if hit == len(block):
+                return self._taken()
             start = block.rfind(b"\n", at, hit) + 1 or at
             end = block.find(b"\n", hit)
             if end < 0:
@@ -129,30 +153,31 @@ class Parser:
             at = end + 1
             raw = block[start:end]
             known = self._titles.get(raw)
-            if known is not None and known[2].what == "open" and block.startswith(b"[Epoch ", at) and not known[0]:
-                # A step, of which a log has more than of all else: the same as below, in a third of the time.
-                end = block.find(b"\n", at)
-                if end < 0:
-                    end = len(block)
-                if self._step(known[2], block[at:end]):
-                    at = end + 1
-                    continue
+            if known is not None and not known[0] and (place := _PLACE.match(block, at)) and self._step(known[2], place):
+                at = place.end()  # a step, of which a log has more than of all else: the same as below, in half the time
+                continue
             self._line(raw)
             if self._waiting:
                 at = self._follow(block, at)
-        return self._taken()
 
-    def _step(self, title: Title, raw: bytes) -> bool:
-        """Take the whole banner of a step of an unnamed writer; whether it was one."""
+    def _step(self, title: Title, place: re.Match[bytes]) -> bool:
+        """Take the whole banner of a step that follows another one, of an unnamed writer; whether it was one."""
         writer = self._writers.get("")
-        if writer is None or writer.waiting is not None or not raw.isascii() or b"\r" in raw or b"\x1b" in raw:
+        if writer is None or writer.waiting is not None or title.what != "open" or title.known:
             return False
-        position = POSITION.match(raw.decode("ascii"))
-        if position is None:
-            return False
-        writer.stack.begin_run()
-        self._open(writer.stack, title, position)
-        return True
+        epoch, epochs, number, total, elapsed, unit, eta, unit_of_eta = place.groups()
+        return writer.stack.next_step(
+            title.name,
+            Position(
+                int(number),
+                int(total),
+                "step",
+                epoch=int(epoch),
+                epochs=int(epochs),
+                elapsed=float(elapsed) * _SECONDS[unit],
+                eta=None if eta is None else float(eta) * _SECONDS[unit_of_eta],
+            ),
+        )
 
     def flush(self) -> list[Event]:
         """Return the events of a banner that has waited for more lines in vain."""
@@ -170,40 +195,15 @@ class Parser:
         return events + self._taken()
 
     def _taken(self) -> list[Event]:
-        events, self._events = self._events, []
+        events = self._events.copy()
+        self._events.clear()
         return events
 
     # Which lines are looked at. Most lines of a log are none of ours: finding a rare character is several times as quick
     # as finding a word, and both many times as quick as looking at each line.
 
-    def _has_mark(self, block: bytes) -> bool:
-        return _MARK in block
-
-    def _hits(self, block: bytes) -> list[int]:
-        hits = []
-        most = _MOST_SIGNS * (len(block) // 1_000_000 + 1)
-        find, begins = block.find, block.startswith
-        at = find(b"M")
-        while at >= 0:
-            after = block[at + 1 : at + 2]
-            if after == b"E":
-                if begins(_MARK, at - 1):
-                    hits.append(at - 1)
-            elif after == b"e" and begins(_METRICS, at):
-                hits.append(at)
-            else:
-                most -= 1
-                if most < 0:  # it is not rare here
-                    hits = _all(block, _MARK) + _all(block, _METRICS)
-                    break
-            at = find(b"M", at + 1)
-        hits += _found_by(block, b"|", ((0, _ELAPSED),))
-        hits.sort()
-        return hits
-
     def _feed_trainers(self, block: bytes, at: int) -> None:
-        hits = _found_by(block, b"|", ((-1, _BAR),))
-        hits += _found_by(block, b"{", ((0, b"{'"),))
+        hits = _Search(block, _BARS).all() + _Search(block, _DICTIONARIES).all()
         for sign in (b"step:", b" checkpoint to "):
             hits += _all(block, sign)
         hits.sort()
@@ -251,9 +251,6 @@ class Parser:
                 return None
             writer = self._writers[who] = _Writer(Stack(self._emit, self._new_id, place_of(who)))
         return writer
-
-    def _emit(self, event: Event) -> None:
-        self._events.append(event)
 
     def _new_id(self) -> str:
         self._ids += 1
@@ -634,29 +631,47 @@ def _all(block: bytes, sign: bytes) -> list[int]:
     return hits
 
 
-def _found_by(block: bytes, char: bytes, signs: tuple[tuple[int, bytes], ...]) -> list[int]:
-    """Return where one of the signs stands, each given with the place of a character of it, counted back."""
-    hits = []
-    most = _MOST_SIGNS * (len(block) // 1_000_000 + 1)
-    find, begins = block.find, block.startswith
-    at = find(char)
-    while at >= 0:
-        for back, sign in signs:
-            if begins(sign, at + back):
-                hits.append(at + back)
-                break
-        else:
-            most -= 1
-            if most < 0:  # it is not rare here
-                return [hit for _, sign in signs for hit in _all(block, sign)]
-        at = find(char, at + 1)
-    return hits
+class _Search:
+    """Finds one kind of sign in a block."""
+
+    __slots__ = ("_begins", "_block", "_char", "_find", "_pattern", "_signs", "_tries")
+
+    def __init__(self, block: bytes, sign: _Sign) -> None:
+        self._block = block
+        self._char, self._signs, self._pattern = sign
+        self._find, self._begins = block.find, block.startswith
+        self._tries = _MOST_TRIES
+
+    def after(self, at: int) -> int:
+        """Return where the next one is, from a place on; the size of the block if there is none."""
+        while self._tries:
+            at = self._find(self._char, at)
+            if at < 0:
+                return len(self._block)
+            if self._begins(self._signs, at):
+                return at
+            self._tries -= 1
+            at += 1
+        found = self._pattern.search(self._block, at)  # the character is not rare here
+        return found.start() if found is not None else len(self._block)
+
+    def all(self) -> list[int]:
+        """Return where all are."""
+        hits = []
+        at = self.after(0)
+        while at < len(self._block):
+            hits.append(at)
+            at = self.after(at + 1)
+        return hits
+
+
+_shown_name = lru_cache(256)(shown_name)
 
 
 def _shown_as(stack: Stack, shown: str, *, whole: bool) -> Open | None:
     """Return the open phase whose progress is told under this name; it may stand after something else if not ``whole``."""
     for entry in reversed(stack.open):
-        name = shown_name(entry.info.name)
+        name = _shown_name(entry.info.name)
         if name == shown or (not whole and shown.endswith(" " + name)):
             return entry
     return None

@@ -66,6 +66,7 @@ class Stack:
         self.run: Open | None = None
         self.open: list[Open] = []  # below the run, the innermost last
         self.emit, self._new_id, self._place = emit, new_id, place
+        self._steps_are_silent = is_silent("TRAINING STEP") and not is_silent("TRAINING")
 
     def at(self, time: float | None) -> None:
         """Note the time of a line."""
@@ -121,6 +122,42 @@ class Stack:
         self.open.append(entry)
         self.emit(PhaseStarted(info, self.now))
         return entry
+
+    def next_step(self, name: str, position: Position) -> bool:
+        """Begin a step of a training after another one, whose line tells no time; return whether this is one.
+
+        What is done is what `begin` does after `reached`. Of all that a log holds, steps are the most frequent.
+        """
+        if name != "TRAINING STEP" or not self._steps_are_silent or len(self.open) < 2:
+            return False
+        before, around = self.open[-1], self.open[-2]
+        last, training = before.info, around.info
+        if last.position is None or last.name != name or last.parent != training.id or training.name != "TRAINING":
+            return False
+        if before.error is not None:
+            return False
+        self.is_told = False
+        now = around.started + position.elapsed
+        if now > self.now:
+            self.now = now
+        else:
+            now = self.now
+        around.done = max(around.done, position.number - 1, last.position.number)
+        around.error = None
+        self.emit(_completed(before, before.ended if self.has_times and before.ended is not None else now))
+        info = PhaseInfo(
+            name,
+            id=self._new_id(),
+            parent=training.id,
+            run=training.run,
+            path=last.path,
+            role="step",
+            position=position,
+            place=self._place,
+        )
+        self.open[-1] = Open(info, now)
+        self.emit(PhaseStarted(info, now))
+        return True
 
     def step_parent(self, name: str, unit: str) -> Open | None:
         """Return the open phase whose step this is, by its name: TRAINING of a TRAINING STEP."""
@@ -274,19 +311,7 @@ class Stack:
         if error is not None:
             self._emit_end(entry, error.status, elapsed=None, at=at, error=error.error, origin=error.origin or error.path)
             return
-        # The most frequent event of all, made without detours.
-        elapsed = at - entry.started
-        event = PhaseEnded(
-            entry.info,
-            at,
-            status="completed",
-            done=entry.done,
-            total=entry.info.total,
-            elapsed=elapsed if elapsed > 0 else 0.0,
-            counters=entry.counters,
-            means=entry.means,
-            metrics=entry.metrics,
-        )
+        event = _completed(entry, at)
         self._note_end(event)
         self.emit(event)
 
@@ -321,3 +346,19 @@ class Stack:
         """Let go of the run and all that is open: how it ended is not told."""
         self.open.clear()
         self.run = None
+
+
+def _completed(entry: Open, at: float) -> PhaseEnded:
+    """Return the end of a phase that completed silently: the most frequent event of all, made without detours."""
+    elapsed = at - entry.started
+    return PhaseEnded(
+        entry.info,
+        at,
+        status="completed",
+        done=entry.done,
+        total=entry.info.total,
+        elapsed=elapsed if elapsed > 0 else 0.0,
+        counters=entry.counters,
+        means=entry.means,
+        metrics=entry.metrics,
+    )
