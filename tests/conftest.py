@@ -20,10 +20,11 @@ settings.load_profile("phasewatch")
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left_behind() -> Iterator[None]:
-    kinds = dict(catalog._kinds)
+    kinds, registered = dict(catalog._kinds), dict(catalog._registered)
     yield
-    catalog._kinds.clear()
-    catalog._kinds.update(kinds)
+    for now, before in ((catalog._kinds, kinds), (catalog._registered, registered)):
+        now.clear()
+        now.update(before)  # type: ignore[arg-type]  # each with its own
     _report._logged.clear()
     assert current() is None
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -17,6 +17,7 @@ import pytest
 from flows import golden_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 import phasewatch
 from phasewatch import PhaseEnded, phase
@@ -24,6 +25,7 @@ from phasewatch._records import line_of
 from phasewatch.events import Event
 from phasewatch.metalog.parse import Parser
 from phasewatch.reader import LONGEST, read
+from phasewatch.sinks import ConsoleSink
 from phasewatch.testing import FakeClock, MemorySink
 
 TEXT = golden_file("failing_run").read_bytes()
@@ -327,3 +329,21 @@ def test_a_disk_that_fails_ends_the_reading() -> None:
     reading = read(Failing())
     assert list(reading) == EVENTS
     assert reading.skipped == {"unreadable": 1}
+
+
+def test_a_registered_kind_is_announced_as_its_program_did(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    program = (
+        "import sys, phasewatch\nphasewatch.register('DOWNLOAD', emoji='📥', opens='DOWNLOADING', completes=False)\n"
+        "with phasewatch.run(log=sys.argv[1]), phasewatch.phase('DOWNLOAD'): pass\n"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    shown = subprocess.run(
+        [sys.executable, "-c", program, str(path)], env=environment, capture_output=True, check=True, encoding="utf-8"
+    ).stdout
+    out = io.StringIO()
+    console = ConsoleSink(Console(file=out), mode="plain")
+    for event in read(path):
+        console.emit(event)
+    assert "📥 [META] DOWNLOADING" in out.getvalue()
+    assert out.getvalue() == shown

@@ -86,6 +86,7 @@ phases = st.builds(
     emoji=maybe_texts,
     attributes=details,
     position=st.none() | positions,
+    announced=st.none() | st.dictionaries(st.sampled_from(["emoji", "opens"]), st.booleans() | texts),
     place=st.none() | places,
 )
 measures = {

@@ -226,7 +226,7 @@ def _add_phase(phase: PhaseInfo, record: dict[str, Any]) -> None:
 
 def _add_expected(phase: PhaseInfo, record: dict[str, Any]) -> None:
     """Add what was said of a phase beforehand."""
-    unit, start, total, step, message, emoji, counters, details, attributes = _expected_values(phase)
+    unit, start, total, step, message, emoji, counters, details, attributes, announced = _expected_values(phase)
     if unit != "item":
         record["unit"] = unit
     if start:
@@ -245,6 +245,8 @@ def _add_expected(phase: PhaseInfo, record: dict[str, Any]) -> None:
         record["details"] = _strict(details)
     if attributes:
         record["attributes"] = _strict(attributes)
+    if announced is not None:
+        record["announced"] = _strict(announced)
 
 
 def _part(names: tuple[str, ...], values: tuple[Any, ...]) -> dict[str, Any]:
@@ -498,7 +500,9 @@ def _status(value: object) -> str:
 
 
 _SPECIAL = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
-_expected_values = attrgetter("unit", "start", "total", "step", "message", "emoji", "counters", "details", "attributes")
+_expected_values = attrgetter(
+    "unit", "start", "total", "step", "message", "emoji", "counters", "details", "attributes", "announced"
+)
 _position_values = attrgetter(*Position.__slots__)
 _place_values = attrgetter(*Place.__slots__)
 
@@ -526,6 +530,7 @@ _PHASE = _KIN | {
     "step": _COUNT_OR_NONE,
     "emoji": _TEXT_OR_NONE,
     "attributes": _MAPPING,
+    "announced": _MAPPING,
     "position": (None, _position),
     "place": (None, _place),
 }

@@ -33,6 +33,7 @@ from .events import (
     PhaseStarted,
     Position,
 )
+from .metalog.catalog import registered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -467,6 +468,7 @@ class Phase(Counting):
             info.total, info.unit, info.start = spec.total, spec.unit, spec.start
             info.counters, info.details, info.attributes = spec.counters, spec.details, spec.attributes
             info.message, info.step, info.emoji = spec.message, spec.step, spec.emoji
+        info.announced = registered(self.name)
         self._complete(info)
         extra.info = info  # whole, since another thread may look
         return info

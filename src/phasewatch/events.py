@@ -81,8 +81,8 @@ class PhaseInfo(_Record):
     """What is known of a phase when it begins, and does not change until it ends."""
 
     __slots__ = (
-        "attributes", "counters", "details", "emoji", "id", "message", "name", "parent", "path", "place", "position", "role",
-        "run", "start", "step", "total", "unit",
+        "announced", "attributes", "counters", "details", "emoji", "id", "message", "name", "parent", "path", "place",
+        "position", "role", "run", "start", "step", "total", "unit",
     )  # fmt: skip
 
     def __init__(
@@ -105,6 +105,7 @@ class PhaseInfo(_Record):
         attributes: Mapping[str, object] | None = None,
         position: Position | None = None,
         place: Place | None = None,
+        announced: Mapping[str, object] | None = None,
     ) -> None:
         self.name = name
         self.id = id  # unique among all processes
@@ -123,6 +124,7 @@ class PhaseInfo(_Record):
         self.attributes: Mapping[str, object] = attributes or {}
         self.position = position  # of a step in its parent
         self.place = place  # where it runs; None if that is not known, as from a text log
+        self.announced = announced  # how, as options of `phasewatch.register`, if its program has registered its name
 
 
 class Event(_Record):

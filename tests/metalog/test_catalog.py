@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from phasewatch import PhaseEnded, PhaseInfo, PhaseStarted, register
+from phasewatch import PhaseEnded, PhaseInfo, PhaseStarted, phase, register
 from phasewatch.events import Event
 from phasewatch.metalog.banners import blocks
-from phasewatch.metalog.catalog import kind_of
+from phasewatch.metalog.catalog import kind_of, registered
+
+if TYPE_CHECKING:
+    from phasewatch.testing import PhaseLog
 
 
 def titles(event: Event) -> list[str]:
@@ -100,7 +105,7 @@ def test_each_other_phase_completes_as_the_specification_has_it(event: PhaseEnde
 
 @pytest.mark.parametrize("name", ["validation", "VALIDATION ", "VALIDATION 2", ""])
 def test_a_name_that_only_resembles_one_of_the_catalogue_is_not_known(name: str) -> None:
-    assert kind_of(name).emoji == "🔹"
+    assert kind_of(PhaseInfo(name, id="1")).emoji == "🔹"
 
 
 # Kinds of one's own. The fixture in conftest.py puts the catalogue back after each test.
@@ -207,10 +212,12 @@ def test_the_emoji_of_a_single_phase_goes_before_that_of_its_kind() -> None:
 def test_a_mistake_is_refused_with_the_phase_and_what_to_give_and_nothing_changes(
     options: dict[str, Any], error: type[Exception], complaint: str
 ) -> None:
-    before = kind_of("VALIDATION")
+    validation = PhaseInfo("VALIDATION", id="1")
+    before = kind_of(validation)
     with pytest.raises(error, match=rf"^register\('VALIDATION'\): {complaint}$"):
         register("VALIDATION", **options)
-    assert kind_of("VALIDATION") is before
+    assert kind_of(validation) is before
+    assert registered("VALIDATION") is None
 
 
 def test_a_phase_without_a_name_cannot_be_registered() -> None:
@@ -223,3 +230,39 @@ def test_a_phase_without_a_name_cannot_be_registered() -> None:
 def test_totals_that_are_no_list_are_refused() -> None:
     with pytest.raises(TypeError, match=r"^register\('A'\): totals=5 must be a list of processed, "):
         register("A", totals=5)  # type: ignore[arg-type]  # the mistake under test
+
+
+# What a phase takes along of how it is announced.
+
+
+def test_a_phase_takes_along_how_its_name_was_registered(phaselog: PhaseLog) -> None:
+    register("DOWNLOAD", emoji="📥", completes=False, totals="average")
+    with phase("DOWNLOAD"), phase("OTHER"):
+        pass
+    started = [event.phase.announced for event in phaselog.events if isinstance(event, PhaseStarted)]
+    assert started == [{"emoji": "📥", "completes": False, "totals": ["average"]}, None]
+
+
+def test_a_phase_of_another_process_is_announced_as_there(phaselog: PhaseLog) -> None:
+    register("DOWNLOAD", emoji="📤", opens=False)  # what is known here is another thing
+    info = PhaseInfo("DOWNLOAD", id="1", announced={"emoji": "📥", "opens": "DOWNLOADING", "layout": "title"})
+    assert titles(PhaseStarted(info, 0.0)) == ["📥 [META] DOWNLOADING"]
+
+
+def test_as_usual_is_a_way_to_be_announced_too() -> None:
+    register("VALIDATION")
+    info = PhaseInfo("VALIDATION", id="1", announced=registered("VALIDATION"))
+    assert info.announced == {}
+    assert kind_of(info).emoji == "🔹"
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["emoji", "opens", "completes", "completes_emoji", "layout", "totals", "name", "x"]),
+        st.one_of(st.none(), st.booleans(), st.integers(), st.text(), st.lists(st.one_of(st.text(), st.integers()))),
+    )
+)
+def test_whatever_a_log_says_of_how_a_phase_is_announced_it_is_announced(said: dict[str, Any]) -> None:
+    info = PhaseInfo("DOWNLOAD", id="1", announced=said)
+    blocks(PhaseStarted(info, 0.0))
+    blocks(PhaseEnded(info, 1.0, status="completed", done=3, total=3, elapsed=1.0))

@@ -99,7 +99,7 @@ def as_text_carries(event: Event) -> tuple[Any, ...] | None:
 
 
 def _figures_told(event: PhaseEnded) -> tuple[Any, ...]:
-    kind = kind_of(event.name)
+    kind = kind_of(event.phase)
     if event.status != "completed":
         counts = event.phase.position is None and (event.total is not None or event.done)
         done = event.done if counts else None

@@ -100,7 +100,7 @@ def _banner(tone: Tone, title: str, *details: str) -> Block:
 
 
 def _opening(phase: PhaseInfo) -> list[Block]:
-    kind = kind_of(phase.name)
+    kind = kind_of(phase)
     if phase.role == "run":
         return _plan_warnings(phase)
     if kind.opens is None:
@@ -218,7 +218,7 @@ def _ending(event: PhaseEnded) -> list[Block]:
     if event.phase.role == "run":
         return [*_deviations(event), _run_ending(event)]
     if event.status == "completed":
-        kind = kind_of(event.name)
+        kind = kind_of(event.phase)
         if kind.completes is None:
             return []
         title = f"{one_line(kind.completes_emoji)} {MARK} {one_line(kind.completes)}".lstrip()

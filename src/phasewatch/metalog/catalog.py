@@ -5,8 +5,10 @@ from __future__ import annotations
 from .._annotations import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from typing import Final, Literal
+
+    from ..events import PhaseInfo
 
     Layout = Literal["title", "step"]
 
@@ -40,6 +42,20 @@ class Kind:
         self.layout = layout
         self.totals = tuple(totals)
 
+    def as_dict(self) -> dict[str, object]:
+        """Return how it is announced, as options of `register`, without what goes without saying."""
+        plain = Kind(self.name)
+        options: dict[str, object] = {
+            "emoji": self.emoji, "completes_emoji": self.completes_emoji, "layout": self.layout, "totals": list(self.totals),
+            "opens": False if self.opens is None else self.opens,
+            "completes": False if self.completes is None else self.completes,
+        }  # fmt: skip
+        usual = {
+            "emoji": plain.emoji, "completes_emoji": plain.completes_emoji, "layout": plain.layout,
+            "totals": list(plain.totals), "opens": plain.opens, "completes": plain.completes,
+        }  # fmt: skip
+        return {option: value for option, value in options.items() if value != usual[option]}
+
 
 def _title(given: bool | str, default: str) -> str | None:
     return given if isinstance(given, str) else default if given else None
@@ -61,9 +77,36 @@ _META_LOG: Final = (
 _kinds = {kind.name: kind for kind in _META_LOG}
 
 
-def kind_of(name: str) -> Kind:
-    """Return how phases of this name are announced; a name that nobody registered has the plain banners."""
-    return _kinds.get(name) or Kind(name)
+_registered: dict[str, dict[str, object]] = {}  # as options, by users: what a phase takes along
+
+
+def kind_of(phase: PhaseInfo) -> Kind:
+    """Return how a phase is announced: as its own program said, else as it is known here; else it has the plain banners."""
+    if phase.announced is not None:
+        return _kind_from(phase.name, phase.announced)
+    return _kinds.get(phase.name) or Kind(phase.name)
+
+
+def registered(name: str) -> Mapping[str, object] | None:
+    """Return how phases of this name are announced, as options of `register`; None if nobody has said."""
+    return _registered.get(name)
+
+
+def _kind_from(name: str, options: Mapping[str, object]) -> Kind:
+    """Return a kind of what a log says of it, which may be anything."""
+    taken: dict[str, object] = {}
+    for option, value in options.items():
+        if option in ("opens", "completes"):
+            is_known = isinstance(value, (bool, str))
+        elif option == "layout":
+            is_known = value in _LAYOUTS
+        elif option == "totals":
+            is_known = isinstance(value, (list, tuple)) and all(isinstance(total, str) for total in value)
+        else:
+            is_known = option in ("emoji", "completes_emoji") and isinstance(value, str)
+        if is_known:
+            taken[option] = value
+    return Kind(name, **taken)  # type: ignore[arg-type]  # each was looked at
 
 
 def is_silent(name: str) -> bool:
@@ -88,7 +131,7 @@ def register(
     totals: Iterable[str] = ("time",),
     **unknown: object,
 ) -> None:
-    """Tell how phases of one name are announced from now on, in this process.
+    """Tell how phases of one name are announced from now on. The event log takes it along, to whoever reads it.
 
     Args:
         name: the name as it is given to `phasewatch.phase`.
@@ -127,6 +170,7 @@ def register(
     for total in totals:
         if total not in TOTALS:
             raise ValueError(f"{where}: totals has {total!r}; it may hold {', '.join(TOTALS)}")
-    _kinds[name] = Kind(
+    kind = _kinds[name] = Kind(
         name, emoji=emoji, opens=opens, completes=completes, completes_emoji=completes_emoji, layout=layout, totals=totals
     )
+    _registered[name] = kind.as_dict()
