@@ -39,7 +39,8 @@ bench: $(VENV)/bench.stamp
 	$(BIN)/python benchmarks/compare.py $(ARGS)
 	$(BIN)/python benchmarks/eta.py $(ARGS)
 
-test-trainers: $(TRAINERS)/stamp $(VERL)/stamp
+test-trainers: $(VENV)/test.stamp $(TRAINERS)/stamp $(VERL)/stamp
+	$(BIN)/python -m pytest -m long
 	$(TRAINERS)/bin/python -m pytest -m trainers --ignore tests/integrations/test_verl.py
 	$(VERL)/bin/python -m pytest -m trainers tests/integrations/test_verl.py
 

@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import phasewatch
-from phasewatch import PhaseEnded, phase
+from phasewatch import PhaseEnded, PhaseInfo, PhaseStarted, phase
 from phasewatch._records import line_of
 from phasewatch.events import Event
+from phasewatch.metalog.banners import RULE
 from phasewatch.metalog.parse import Parser
 from phasewatch.reader import LONGEST, read
 from phasewatch.sinks import ConsoleSink
@@ -347,3 +348,60 @@ def test_a_registered_kind_is_announced_as_its_program_did(tmp_path: Path) -> No
         console.emit(event)
     assert "📥 [META] DOWNLOADING" in out.getvalue()
     assert out.getvalue() == shown
+
+
+# Logs that are larger than they should be held in memory.
+
+READING = """
+import resource, sys
+import phasewatch
+for path in sys.argv[1:]:
+    assert phasewatch.summarize(phasewatch.read(path)).kinds
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+"""
+
+
+def kilobytes(*paths: Path) -> list[int]:
+    """Return the most memory that one process ever held, after it has read each of the files in turn."""
+    done = subprocess.run([sys.executable, "-c", READING, *map(str, paths)], capture_output=True, check=True, text=True)
+    return [int(line) for line in done.stderr.split()]
+
+
+@pytest.mark.long
+def test_a_gigabyte_of_text_takes_no_more_memory_than_a_hundredth_of_it(tmp_path: Path) -> None:
+    step = (
+        f"\n{RULE}\n🔄 [META] PHASE: TRAINING STEP\n[Epoch 1/3] Step 7/35 (20.0%) | Elapsed: 42s | ETA: 23.8m\n{RULE}\n\n"
+        + "(main_task pid=163292) ACTIVE_TRAJ_NUM: [512, 287] gradient norm of tokens 0.123 12.4 cuda memory GiB\n" * 95
+    )
+    part = step.encode() * (10_000_000 // len(step.encode()))
+    small, large = tmp_path / "small.log", tmp_path / "large.log"
+    small.write_bytes(part)
+    with large.open("wb") as file:
+        for _ in range(100):
+            file.write(part)
+    try:
+        before, after = kilobytes(small, large)
+    finally:
+        large.unlink()
+    assert after < before + 5_000
+
+
+@pytest.mark.long
+def test_a_hundred_megabytes_of_events_take_no_more_memory_than_a_tenth_of_them(tmp_path: Path) -> None:
+    small, large = tmp_path / "small.jsonl", tmp_path / "large.jsonl"
+    for path, megabytes in ((small, 10), (large, 100)):
+        size = number = 0
+        with path.open("wb") as file:
+            while size < megabytes * 1_000_000:
+                number += 1
+                info = PhaseInfo("SHARD", id=f"{megabytes}.{number}", path=("SHARD",))
+                events = [
+                    PhaseStarted(info, number),
+                    PhaseEnded(
+                        info, number + 1.0, status="completed", done=0, total=None, elapsed=1.0, metrics={"loss": 0.5}
+                    ),
+                ]
+                size += file.write(b"".join(line_of(event) for event in events))
+    before, after = kilobytes(small, large)
+    large.unlink()
+    assert after < before + 5_000

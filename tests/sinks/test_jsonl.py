@@ -28,6 +28,7 @@ from phasewatch import (
     Position,
     Tracker,
     _forks,
+    summarize,
 )
 from phasewatch._records import _FIGURES, KINDS, RecordError, Records, parsed
 from phasewatch.sinks import JsonlSink
@@ -615,20 +616,24 @@ with phasewatch.run("victim", sinks=[JsonlSink(sys.argv[1]), Told()]), phase("OU
 """
 
 
+def killed(log: Path) -> Counter[str]:
+    """Let the victim write to a log until it is killed somewhere; return what it had said of events."""
+    victim = subprocess.Popen([sys.executable, "-c", VICTIM, str(log)], stdout=subprocess.PIPE)
+    assert victim.stdout is not None
+    heard = victim.stdout.read(random.randint(100, 60_000))
+    victim.send_signal(signal.SIGKILL)
+    heard += victim.stdout.read()
+    victim.stdout.close()
+    assert victim.wait() == -signal.SIGKILL
+    return Counter(heard.decode().split("\n")[:-1])
+
+
 @pytest.mark.skipif(not POSIX, reason="needs kill -9")
 def test_kill_9_loses_no_event_that_was_emitted(tmp_path: Path) -> None:
     log = tmp_path / "log"
     told: Counter[str] = Counter()
     for _ in range(4):
-        victim = subprocess.Popen([sys.executable, "-c", VICTIM, str(log)], stdout=subprocess.PIPE)
-        assert victim.stdout is not None
-        bytes_before = random.randint(100, 60_000)
-        heard = victim.stdout.read(bytes_before)
-        victim.send_signal(signal.SIGKILL)
-        heard += victim.stdout.read()
-        victim.stdout.close()
-        assert victim.wait() == -signal.SIGKILL
-        told.update(line for line in heard.decode().split("\n")[:-1])
+        told += killed(log)
     events = read(log)
     assert not told - Counter(f"{event.type} {event.id}" for event in events)
     open_phases = {event.id: event for event in events if isinstance(event, PhaseStarted)}
@@ -639,6 +644,21 @@ def test_kill_9_loses_no_event_that_was_emitted(tmp_path: Path) -> None:
     assert (still["victim"], still["OUTER"]) == (4, 4)
     assert still["INNER"] <= 12
     assert {event.path for event in open_phases.values() if event.name == "INNER"} <= {("INNER",), ("OUTER", "INNER")}
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not POSIX, reason="needs kill -9")
+def test_after_each_of_300_kills_the_log_is_whole_and_names_the_phase(tmp_path: Path) -> None:
+    for number in range(300):
+        log = tmp_path / f"{number}.jsonl"
+        told = killed(log)
+        events = read(log)
+        assert not told - Counter(f"{event.type} {event.id}" for event in events)
+        summary = summarize(events)
+        assert [(run.name, run.status) for run in summary.runs] == [("victim", "lost")]
+        innermost = {phase.path for phase in summary.unfinished}
+        assert innermost & {("OUTER",), ("OUTER", "INNER")}
+        assert innermost <= {("OUTER",), ("OUTER", "INNER"), ("INNER",)}
 
 
 def test_an_event_that_has_no_record_is_the_dispatchers_to_report(sink: JsonlSink, caplog: pytest.LogCaptureFixture) -> None:
