@@ -265,6 +265,7 @@ class Aggregate:
         self._unfinished_count = 0
         self._series: dict[tuple[Path, str], Series] = {}
         self._stalls: dict[Path, list[float]] = {}  # phases, and the longest silence
+        self._of_plan: dict[str, None] = {}  # what was told of it, each text once
         self._left_out = 0  # phases of further kinds
         self._unseen = 0  # phases whose start is not there
 
@@ -386,10 +387,24 @@ class Aggregate:
             if len(self._failures) < _MOST_LISTED:
                 self._failures.append(_figures(entry, status, busy, own, event))
         if is_run:
+            self._note_plan(entry.phase, event)
             if len(self._runs) < _MOST_LISTED:
                 self._runs.append(_figures(entry, status, busy, own, event))
         elif own > self._shortest:
             self._note_longest(own, _figures(entry, status, busy, own, event))
+
+    def _note_plan(self, run: PhaseInfo, event: PhaseEnded | None) -> None:
+        """Take what a plan was warned of, and what ran otherwise; of several ranks, what all say counts once."""
+        warnings = run.attributes.get("plan_warnings")
+        for warning in warnings if isinstance(warnings, (list, tuple)) else ():  # a log may hold anything
+            told = [warning.get("message"), warning.get("advice")] if isinstance(warning, dict) else [warning]
+            self._add_of_plan("; ".join(one_line(part) for part in told if part))
+        for name, (ran, planned) in ({} if event is None else event.deviations).items():
+            self._add_of_plan(f"{ran} of {planned} {one_line(name)} ran")
+
+    def _add_of_plan(self, text: str) -> None:
+        if len(self._of_plan) < _MOST_LISTED:
+            self._of_plan[text] = None
 
     def _note_longest(self, own: float, phase: PhaseFigures) -> None:
         # Whole microseconds, since sums differ in their last bits; of two that are alike, the first and outermost.
@@ -499,6 +514,7 @@ class Aggregate:
         for path, (count, quiet) in self._stalls.items():
             times = "once" if count == 1 else f"in {count} phases"
             yield f"stalled {times}, for up to {format_duration(quiet)}: {shown_path(path)}"
+        yield from (f"of the plan: {text}" for text in self._of_plan)
         if sum(dropped.values()):
             yield f"events that could not be written, and are missing here: {_listed(dropped)}"
         if sum(skipped.values()):

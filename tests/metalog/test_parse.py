@@ -518,12 +518,39 @@ def test_a_hostile_name_forges_nothing() -> None:
     assert not of_type(events, PhaseProgressed)
 
 
-def test_lines_about_a_plan_are_known_and_about_no_phase() -> None:
-    parser = Parser()
-    text = "⚠️ [META] PLAN WARNING: no PHASE: A\n🔹 [META] PHASE: A\n" + "=" * 80 + "\n⚠️ [META] PLAN: 34 of 35 A ran\n"
-    events = [*parser.feed(text.encode()), *parser.close()]
-    assert [event.name for event in events] == ["run", "A"]
-    assert parser.skipped == {}
+def test_what_is_told_of_a_plan_is_the_runs() -> None:
+    memory, out, clock = MemorySink(), io.StringIO(), FakeClock()
+    plan = phasewatch.TrainingPlan(3, test_freq=50, save_freq=2, val_after_train=False)
+    with phasewatch.run(plan=plan, clock=clock, sinks=[memory, ConsoleSink(Console(file=out, width=200), mode="plain")]):
+        with phase("TRAINING", total=3, unit="step") as training, training.step():
+            clock.advance(1)
+    before, after = memory.events, parsed(out.getvalue())
+    (end,) = [event for event in after if isinstance(event, PhaseEnded) and event.phase.role == "run"]
+    (told,) = [event for event in before if isinstance(event, PhaseEnded) and event.phase.role == "run"]
+    assert end.deviations == told.deviations
+    assert end.deviations["TRAINING STEP"] == (1, 3)
+    expected = ["; ".join((one["message"], one["advice"])) for one in told.phase.attributes["plan_warnings"]]  # type: ignore[attr-defined]
+    assert [one["message"] for one in end.phase.attributes["plan_warnings"]] == expected  # type: ignore[attr-defined]
+    assert expected
+    warnings = phasewatch.summarize(before).warnings
+    assert phasewatch.summarize(after).warnings == warnings
+    assert "of the plan: 1 of 3 TRAINING STEP ran" in warnings
+
+
+def test_warnings_of_a_plan_begin_another_run() -> None:
+    text = "🔹 [META] PHASE: A\n" + "=" * 80 + "\n⚠️ [META] PLAN WARNING: no PHASE: A\n🔹 [META] PHASE: B\n"
+    events = parsed(text)
+    assert [event.name for event in events] == ["run", "A", "run", "B"]
+    assert events[2].phase.attributes["plan_warnings"] == [{"message": "no PHASE: A"}]
+    assert "plan_warnings" not in events[0].phase.attributes
+
+
+def test_a_log_that_warns_without_end_fills_no_memory() -> None:
+    text = "⚠️ [META] PLAN WARNING: more\n" * 1000 + "".join(f"⚠️ [META] PLAN: 1 of 2 P{n} ran\n" for n in range(1000))
+    events = parsed(text + "🏁 [META] ALL PHASES COMPLETE\n" + "=" * 80 + "\n")
+    assert len(events[0].phase.attributes["plan_warnings"]) == 100  # type: ignore[arg-type]
+    assert isinstance(events[-1], PhaseEnded)
+    assert len(events[-1].deviations) == 100
 
 
 def test_what_was_passed_over_is_counted() -> None:

@@ -46,14 +46,17 @@ TABLE = "Where the time went"
 
 
 _ENDS: dict[str, Status] = {"FAILED": "failed", "INTERRUPTED": "interrupted"}
-_OF_THE_PLAN = ("PLAN WARNING: ", "PLAN: ")
-_OTHERS = {"PHASE STALLED: ": "stalled", "PHASE RESUMED: ": "resumed", "ALIVE: ": "alive"}
+_RAN = re.compile(r"PLAN: ([0-9]{1,18}) of ([0-9]{1,18}) (.{1,1000}) ran$")
+_OTHERS = {
+    "PHASE STALLED: ": "stalled", "PHASE RESUMED: ": "resumed", "ALIVE: ": "alive", "PLAN WARNING: ": "plan_warning",
+}  # fmt: skip
+LINES = frozenset({"resumed", "alive", "plan_warning", "deviation"})  # that are no banners: nothing belongs to them
 
 
 class Title:
     """What the title of a banner says."""
 
-    __slots__ = ("known", "message", "name", "status", "what")
+    __slots__ = ("known", "message", "name", "ran", "status", "what")
 
     def __init__(
         self,
@@ -64,11 +67,14 @@ class Title:
         step: int | None = None,
         emoji: str | None = None,
         status: Status = "completed",
+        ran: tuple[int, int] = (0, 0),
     ) -> None:
-        self.what = what  # open, end, stalled, resumed, alive, run
-        self.name = name  # of the phase; the path of a run that failed; the line of one that is alive
+        self.what = what  # open, end, stalled, run, or one of LINES
+        # Of the phase; the path of a run that failed; the rest of the line of what is alive or resumed, and of a warning.
+        self.name = name
         self.message = message
         self.status: Status = status
+        self.ran = ran  # how often, and how often it was planned
         known = {"message": message, "step": step, "emoji": emoji}
         self.known: dict[str, Any] = {name: value for name, value in known.items() if value is not None}  # of the phase
 
@@ -100,8 +106,6 @@ class Titles:
             self.skipped["quoted"] += 1
             return None
         said = text[at + len(MARK) + 1 :]
-        if said.startswith(_OF_THE_PLAN):
-            return None  # ours, and about no phase
         title = self._title(said, emoji)
         if title is None:
             self.skipped["unknown"] += 1
@@ -123,6 +127,8 @@ class Titles:
         for beginning, what in _OTHERS.items():
             if said.startswith(beginning):
                 return Title(what, said[len(beginning) :])
+        if ran := _RAN.match(said):
+            return Title("deviation", ran[3], ran=(int(ran[1]), int(ran[2])))
         if said.startswith("PHASE COMPLETE: "):
             return Title("end", said[16:])
         return self._opening(said, emoji)

@@ -19,6 +19,7 @@ from .grammar import (
     ACCIDENT,
     ALIVE,
     AVERAGE,
+    LINES,
     POSITION,
     PROGRESS,
     RESUMED,
@@ -267,12 +268,7 @@ class Parser:
             if MARK in text:
                 title = self._grammar.of(text)
                 self.found = self.found or title is not None
-                if (
-                    title is not None
-                    and title.what not in ("alive", "resumed")
-                    and time is None
-                    and len(raw) < _LONGEST_TITLE
-                ):
+                if title is not None and title.what not in LINES and time is None and len(raw) < _LONGEST_TITLE:
                     if len(self._titles) >= _MOST_TITLES:
                         self._titles.clear()
                     self._titles[raw] = (who, time, title)
@@ -317,11 +313,16 @@ class Parser:
             writer.trainers = None
         stack = writer.stack
         stack.at(time)
+        if title.what == "plan_warning":
+            stack.warn_of_plan(title.name)
+            return
         stack.begin_run()
         if title.what == "alive":
             self._alive(stack, title)
         elif title.what == "resumed":
             self._resumed(stack, title)
+        elif title.what == "deviation":
+            stack.deviate(title.name, *title.ran)
         else:
             writer.waiting = _Waiting(title)
             self._waiting += 1

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 INFERRED = "inferred"  # the attribute of a run or phase whose beginning the text does not tell
 
 _MOST_OPEN = 200  # phases of one writer; more are of a log that lies
+_MOST_WARNINGS = 100  # of a plan, and deviations from it
 _MOST_CHILDREN = 1000  # names that are remembered of what was inside a phase
 
 _VALIDATIONS = frozenset({"PRE-TRAINING VALIDATION", "PERIODIC VALIDATION", "POST-TRAINING VALIDATION"})
@@ -64,6 +65,7 @@ class Stack:
         self.has_times = False  # whether lines tell the time
         self.is_told = False  # whether the last one did
         self.run: Open | None = None
+        self._deviations: dict[str, tuple[int, int]] = {}  # of the run under way, when its end is told
         self.open: list[Open] = []  # below the run, the innermost last
         self.emit, self._new_id, self._place = emit, new_id, place
         self._steps_are_silent = is_silent("TRAINING STEP") and not is_silent("TRAINING")
@@ -89,6 +91,20 @@ class Stack:
             self.run = Open(info, self.now)
             self.emit(PhaseStarted(info, self.now))
         return self.run
+
+    def warn_of_plan(self, warning: str) -> None:
+        """Take what is told of a plan when a run begins; what was under way before it has ended."""
+        if self.run is not None and self.run.children:
+            self.give_up()
+        attributes: Any = self.begin_run().info.attributes
+        warnings = attributes.setdefault("plan_warnings", [])
+        if len(warnings) < _MOST_WARNINGS:
+            warnings.append({"message": warning})
+
+    def deviate(self, name: str, ran: int, planned: int) -> None:
+        """Take how often phases ran, and how often their plan said; it is told when a run ends."""
+        if len(self._deviations) < _MOST_WARNINGS:
+            self._deviations[name] = ran, planned
 
     def begin(self, name: str, position: Position | None = None, **known: Any) -> Open:
         """Begin a phase; whatever cannot be around it has ended before."""
@@ -339,13 +355,15 @@ class Stack:
             if is_silent(entry.info.name):
                 self._end_silently(entry)
         self.reached(run.started, elapsed)
-        self._emit_end(run, status, elapsed=elapsed, at=self.now, **known)
+        deviations = self._deviations if status == "completed" else {}
+        self._emit_end(run, status, elapsed=elapsed, at=self.now, deviations=deviations, **known)
         self.give_up()
 
     def give_up(self) -> None:
         """Let go of the run and all that is open: how it ended is not told."""
         self.open.clear()
         self.run = None
+        self._deviations = {}
 
 
 def _completed(entry: Open, at: float) -> PhaseEnded:
