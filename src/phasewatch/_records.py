@@ -447,7 +447,10 @@ def _count_or_none(value: object) -> int | None:
 def _numbers(value: object) -> dict[str, float]:
     if value is None:
         return {}
-    return {key: number if number.__class__ is float else _number(number) for key, number in _mapping(value).items()}
+    numbers = _mapping(value)
+    if _ARE_NUMBERS(map(type, numbers.values())):
+        return numbers
+    return {name: _number(number) for name, number in numbers.items()}
 
 
 def _expected_numbers(value: object) -> dict[str, float | None]:
@@ -462,7 +465,7 @@ def _mapping(value: object) -> dict[str, Any]:
 
 def _names(value: object) -> tuple[str, ...]:
     if isinstance(value, list):
-        return tuple(_required_text(name) for name in value)
+        return tuple(value) if _ARE_TEXTS(map(type, value)) else tuple(_required_text(name) for name in value)
     raise TypeError("no list")
 
 
@@ -497,6 +500,7 @@ def _status(value: object) -> str:
     raise ValueError("no status of what has ended")
 
 
+_ARE_NUMBERS, _ARE_TEXTS = frozenset((float, int)).issuperset, frozenset((str,)).issuperset
 _SPECIAL = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
 _expected_values = attrgetter("unit", "start", "total", "step", "message", "emoji", "counters", "details", "attributes")
 _position_values = attrgetter(*Position.__slots__)
