@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from flows import FLOWS, golden_file
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -713,6 +713,8 @@ PIECES = [
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=12))
+@example(["🔹 [META] PHASE: A\n", "❌ [META] PHASE FAILED: A\nValueError: no | Elapsed: 3.0s\n", PIECES[0], PIECES[0]])
+@example([PIECES[-6], PIECES[0], PIECES[0], "❌ [META] RUN FAILED - in TRAINING > A\n"])
 def test_a_step_after_a_step_is_what_it_is_the_long_way(pieces: list[str]) -> None:
     begun = (TRAINING + PIECES[0] + PIECES[0]).format(n=1)
     text = begun + "".join(piece.replace("{n}", str(number)) for number, piece in enumerate(pieces, 2))
@@ -732,6 +734,7 @@ def test_steps_take_the_quick_way(mocker: Any) -> None:
 
 
 @given(st.text("📊 [META]repeated 2xcross:=|.~\x7f\tM", max_size=40))
+@example("Metrics: a=1 [repeated 2x across cluster]")
 def test_a_line_of_figures_is_cleaned_as_any_other(text: str) -> None:
     raw = ("📊 " + text).encode()
     quick = log_lines.clean(raw)
