@@ -394,7 +394,7 @@ def _read(record: Mapping[str, Any], readers: Mapping[str, Reader], known: dict[
     for name, (usual, read) in readers.items():
         if name in record:
             value = record[name]
-            known[name] = value if value.__class__ is usual else read(value)
+            known[name] = value if type(value) is usual else read(value)
     return known
 
 
