@@ -4,25 +4,26 @@
     python benchmarks/reading.py 1000     # megabytes
 
 The text log has lines of a hundred bytes, one in a hundred with [META], as the console of a training with its workers has.
-Each figure is the best of several rounds; the files are in the page cache. Trust the ratios.
+grep runs with LC_ALL=C. Each figure is the median of interleaved rounds, in seconds of CPU, since a machine may have other
+work; the files are in the page cache. Trust the ratios.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-from phasewatch import PhaseEnded, read
+from phasewatch import PhaseEnded, read, summarize
 from phasewatch._records import line_of
 from phasewatch.events import PhaseInfo, PhaseProgressed, PhaseStarted, Position
 from phasewatch.metalog.banners import RULE
-from phasewatch.totals import Totals
 
 ROUNDS = 5
 MEGABYTE = 1_000_000
@@ -83,7 +84,8 @@ def event_log(path: Path, megabytes: int) -> None:
 
 
 def count_lines(path: Path) -> None:
-    subprocess.run(["grep", "-c", r"\[META\]", path], stdout=subprocess.PIPE, check=True)
+    in_c = {**os.environ, "LC_ALL": "C"}
+    subprocess.run(["grep", "-c", r"\[META\]", path], stdout=subprocess.PIPE, check=True, env=in_c)
 
 
 def read_all(path: Path) -> None:
@@ -92,21 +94,25 @@ def read_all(path: Path) -> None:
 
 
 def add_up(path: Path) -> None:
-    """Read an event log to the count and the seconds of each kind of phase."""
-    totals = Totals()
-    for event in read(path):
-        if isinstance(event, PhaseEnded) and event.path:
-            totals.close(event)
-    assert list(totals.rows())
+    """Read an event log to the figures of its phases."""
+    assert summarize(read(path)).kinds
 
 
-def seconds_of(work: Callable[[Path], None], path: Path) -> float:
-    taken = []
+def seconds_of(works: list[tuple[Callable[[Path], None], Path]]) -> list[float]:
+    rounds = []
     for _ in range(ROUNDS):
-        started = time.perf_counter()
-        work(path)
-        taken.append(time.perf_counter() - started)
-    return min(taken)
+        taken = []
+        for work, path in works:
+            started = cpu_seconds()
+            work(path)
+            taken.append(cpu_seconds() - started)
+        rounds.append(taken)
+    return [statistics.median(taken) for taken in zip(*rounds, strict=True)]
+
+
+def cpu_seconds() -> float:
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
 
 
 def main() -> None:
@@ -115,7 +121,7 @@ def main() -> None:
         text, events = Path(folder, "training.log"), Path(folder, "run.jsonl")
         text_log(text, megabytes)
         event_log(events, megabytes)
-        grep, ours, figures = seconds_of(count_lines, text), seconds_of(read_all, text), seconds_of(add_up, events)
+        grep, ours, figures = seconds_of([(count_lines, text), (read_all, text), (add_up, events)])
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"text log of {megabytes} MB: grep {grep:.3f} s, read {ours:.3f} s, {ours / grep:.1f} times as long")
     print(f"event log of {megabytes} MB: {figures:.2f} s, {megabytes / figures:.0f} MB/s; most memory {most:.0f} MB")

@@ -396,7 +396,7 @@ def _read(record: Mapping[str, Any], readers: Mapping[str, Reader], known: dict[
     for name, (usual, read) in readers.items():
         if name in record:
             value = record[name]
-            known[name] = value if value.__class__ is usual else read(value)
+            known[name] = value if type(value) is usual else read(value)
     return known
 
 
@@ -449,7 +449,10 @@ def _count_or_none(value: object) -> int | None:
 def _numbers(value: object) -> dict[str, float]:
     if value is None:
         return {}
-    return {key: number if number.__class__ is float else _number(number) for key, number in _mapping(value).items()}
+    numbers = _mapping(value)
+    if _ARE_NUMBERS(map(type, numbers.values())):
+        return numbers
+    return {name: _number(number) for name, number in numbers.items()}
 
 
 def _expected_numbers(value: object) -> dict[str, float | None]:
@@ -464,7 +467,7 @@ def _mapping(value: object) -> dict[str, Any]:
 
 def _names(value: object) -> tuple[str, ...]:
     if isinstance(value, list):
-        return tuple(_required_text(name) for name in value)
+        return tuple(value) if _ARE_TEXTS(map(type, value)) else tuple(_required_text(name) for name in value)
     raise TypeError("no list")
 
 
@@ -499,6 +502,7 @@ def _status(value: object) -> str:
     raise ValueError("no status of what has ended")
 
 
+_ARE_NUMBERS, _ARE_TEXTS = frozenset((float, int)).issuperset, frozenset((str,)).issuperset
 _SPECIAL = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
 _expected_values = attrgetter(
     "unit", "start", "total", "step", "message", "emoji", "counters", "details", "attributes", "announced"

@@ -48,6 +48,7 @@ _UTF8 = codecs.BOM_UTF8
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _BROKEN_ARCHIVE = (EOFError, gzip.BadGzipFile, zlib.error)
 _CONTROLS = bytes({*range(32)} - {*b"\t\n\r\x1b"})
+_WHITE = " \t\r\v\f"
 _MOST_FILES = 10_000
 _INTERVAL = 0.5  # seconds between two looks at a log that grows
 
@@ -393,12 +394,13 @@ class _Lines:
         """Return the events of whole lines."""
         events = []
         event_of = self._records.event
-        for line in block.split(b"\n"):
-            line = line.lstrip(b"\0")
-            if not line or line.isspace():
-                continue
+        for line in block.decode("utf-8", "replace").split("\n"):
+            if not line.startswith("{"):
+                line = line.lstrip("\0")
+                if not line.strip(_WHITE):
+                    continue
             try:
-                event = event_of(parsed(line.decode("utf-8", "replace")))
+                event = event_of(parsed(line))
             except RecordError as error:
                 self.skipped["torn" if self.is_last and error.reason == "broken" else error.reason] += 1
                 continue

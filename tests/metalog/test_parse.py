@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from datetime import datetime
 from itertools import pairwise
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 from flows import FLOWS, golden_file
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -29,10 +30,13 @@ from phasewatch import (
 )
 from phasewatch.durations import format_duration
 from phasewatch.events import Event, Measured
+from phasewatch.metalog import lines as log_lines
+from phasewatch.metalog import parse
 from phasewatch.metalog.banners import blocks, short_names
 from phasewatch.metalog.catalog import is_silent, kind_of
 from phasewatch.metalog.parse import Parser
 from phasewatch.metalog.plain import one_line
+from phasewatch.metalog.stack import Stack
 from phasewatch.sinks import ConsoleSink
 from phasewatch.testing import FakeClock, MemorySink
 
@@ -703,3 +707,77 @@ def test_a_prefix_may_stand_behind_a_bar() -> None:
     (start,) = [event for event in parsed(f" 3%|# | 1/35 [00:42<?]\r(a pid=7) {TITLE}\n") if event.path]
     assert start.phase.place is not None
     assert start.phase.place.process == 7
+
+
+# What is quick gives what the long way does.
+
+TRAINING = f"🚀 [META] PHASE: TRAINING START\n{RULE}\nTotal epochs: 3 | Total steps: 35\n"
+PIECES = [
+    STEP + "[Epoch 1/3] Step {n}/35 (2.9%) | Elapsed: {n}.5m | ETA: 23.8m\n",
+    STEP + "[Epoch 1/3] Step {n}/35 (2.9%) | Elapsed: 42s | ETA: --\n",
+    STEP + "[Epoch 1/3] Step {n}/35 (2.9%) | Elapsed: 1.2.3s | ETA: --\n",
+    STEP + "[Epoch 1/3] Step {n}/35 (2.9%) | Elapsed: 42s | ETA: 1m | Total batches: 3\n",
+    STEP + "[Epoch 1/3] Step {n} | Elapsed: 42s\r\n",
+    STEP + "words\n",
+    STEP[:-1] + " (Step {n})\n[Epoch 1/3] Step {n}/35 (2.9%) | Elapsed: 42s | ETA: --\n",
+    STEP[:-1] + " - a message\n[Epoch 1/3] Step {n}/35 (2.9%) | Elapsed: 42s | ETA: --\n",
+    "2026-01-01T12:0{n}:00Z " + STEP + "[Epoch 1/3] Step {n}/35 (2.9%) | Elapsed: 42s | ETA: --\n",
+    "2026-01-01T12:0{n}:00Z 📊 Metrics: loss=0.{n}\n",
+    "(a pid=1) " + STEP + "[Epoch 1/3] Step {n}/35 (2.9%) | Elapsed: 42s | ETA: --\n",
+    "📊 Metrics: loss=0.{n} | kl=nan\n",
+    "📊 Training [{n}/35] (2.9%) | Samples Seen: 2/9 | Avg Reward: 0.5 | Elapsed: 42s | ETA: --\n",
+    "📊 Training [{n}/35] (2.9%) | Elapsed: 42s | ETA: -- [repeated 2x across cluster]\n",
+    TRAINING,
+    "🔹 [META] PHASE: A\n",
+    "✅ [META] PHASE COMPLETE: A\nTotal time: 3.0m\n",
+    "❌ [META] PHASE FAILED: TRAINING STEP\nValueError: no | Elapsed: 3.0s\n",
+    "🧪 [META] PHASE: PERIODIC VALIDATION (Step {n})\n",
+    "🎉 [META] PHASE: TRAINING COMPLETE\nTotal steps completed: 35 | Total time: 25.6m\n",
+    "❌ [META] RUN FAILED - in TRAINING > TRAINING STEP\n",
+    RULE + "\n",
+    "M | {'a': " * 30 + "\n",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12))
+@example(["🔹 [META] PHASE: A\n", "❌ [META] PHASE FAILED: A\nValueError: no | Elapsed: 3.0s\n", PIECES[0], PIECES[0]])
+@example([PIECES[-6], PIECES[0], PIECES[0], "❌ [META] RUN FAILED - in TRAINING > A\n"])
+def test_a_step_after_a_step_is_what_it_is_the_long_way(pieces: list[str]) -> None:
+    begun = (TRAINING + PIECES[0] + PIECES[0]).format(n=1)
+    text = begun + "".join(piece.replace("{n}", str(number)) for number, piece in enumerate(pieces, 2))
+    quick = repr(parsed(text))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Stack, "next_step", lambda *_: False)
+        patched.setattr(log_lines, "_PLAIN", re.compile(b"(?!)"))
+        assert repr(parsed(text)) == quick
+
+
+def test_steps_take_the_quick_way(mocker: Any) -> None:
+    begun = TRAINING + PIECES[0].format(n=1)
+    way = mocker.spy(Stack, "next_step")
+    parsed(begun + "".join(PIECES[0].format(n=number) for number in range(2, 9)))
+    assert [call for call in way.spy_return_list[1:] if call is not True] == []
+    assert len(way.spy_return_list) == 7
+
+
+@given(st.text("📊 [META]repeated 2xcross:=|.~\x7f\tM", max_size=40))
+@example("Metrics: a=1 [repeated 2x across cluster]")
+def test_a_line_of_figures_is_cleaned_as_any_other(text: str) -> None:
+    raw = ("📊 " + text).encode()
+    quick = log_lines.clean(raw)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(log_lines, "_PLAIN", re.compile(b"(?!)"))
+        assert log_lines.clean(raw) == quick
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"M", b"META] ", b"Metrics: ", b"|", b"| Elapsed: ", b" ", b"{'", b"{", b"%|", b"%"]), max_size=60
+    )
+)
+def test_every_sign_in_a_block_is_found(parts: list[bytes]) -> None:
+    block = b"".join(parts)
+    for sign in (parse._BANNERS, parse._PROGRESS, parse._BARS, parse._DICTIONARIES):
+        _, signs, _ = sign
+        expected = [at for at in range(len(block)) if block.startswith(signs, at)]
+        assert parse._Search(block, sign).all() == expected
