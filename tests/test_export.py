@@ -6,6 +6,8 @@ import base64
 import csv
 import io
 import json
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from google.protobuf import json_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from perfetto_queries import query
 from programs import Work, ended, events_of, info, span, started, works
 
 import phasewatch
@@ -103,6 +106,34 @@ def test_counts_and_metrics_are_counter_tracks() -> None:
     losses = [(one["ts"], one["args"]["value"]) for one in counted if one["name"] == "TRAINING > TRAINING STEP: loss"]
     assert losses == [(2e6, 1.0), (4e6, 0.5), (6e6, 1 / 3)]
     assert [one["args"]["value"] for one in counted if one["name"] == "LOAD: done"] == [2]
+
+
+@pytest.mark.trainers  # for what it needs, not for what it does
+def test_perfetto_finds_each_phase_in_its_process_and_thread_and_each_count(tmp_path: Path) -> None:
+    events = killed_run()
+    slices, processes, counters, faults = query(
+        "".join(chrome(events)),
+        tmp_path,
+        "select slice.name, slice.ts, slice.dur, parent.name, upid from slice left join slice parent"
+        " on parent.id = slice.parent_id join thread_track on slice.track_id = thread_track.id join thread using (utid)"
+        " where slice.dur > 0",
+        "select name from process where name is not null",
+        "select counter_track.name, value from counter join counter_track on track_id = counter_track.id order by ts",
+        "select name, value from stats where severity in ('error', 'data_loss') and value > 0",
+    )
+    nodes = list(Timeline.from_events(events).nodes())
+    assert faults == []
+    assert Counter((name, duration) for name, _, duration, _, _ in slices) == Counter(
+        (node.name, round(node.duration * 1e9)) for node in nodes
+    )
+    around = {node.name: node.parent.name if node.parent is not None else None for node in nodes}
+    assert {(name, parent) for name, _, _, parent, _ in slices} == set(around.items())
+    assert len({process for *_, process in slices}) == 2
+    assert [name for (name,) in processes if name.startswith("rank 1 h pid 101")]
+    losses = [
+        value for name, value in counters if name == "TRAINING > TRAINING STEP: loss value"
+    ]  # and how it is called there
+    assert losses == [1.0, 0.5, 1 / 3]
 
 
 def tracks_are_nested(found: list[dict[str, Any]]) -> None:
