@@ -46,6 +46,10 @@ class Flow:
         """Return the innermost open phase of this name."""
         return next((handle for handle in reversed(self._open) if handle.name == name), None)
 
+    def innermost(self) -> Phase | None:
+        """Return the innermost open phase."""
+        return self._open[-1] if self._open else None
+
     def end(self, handle: Phase | None, error: BaseException | None = None) -> None:
         """Close a phase and what is open inside of it; nothing happens if it is not open, or None.
 
