@@ -227,14 +227,15 @@ class PhasewatchCallback(TrainerCallback):
             return self._flow.begin("PERIODIC VALIDATION", step=self._trainer().state.global_step)
         return self._flow.begin("POST-TRAINING VALIDATION" if self._has_trained else "PRE-TRAINING VALIDATION")
 
-    def _around_loop(self, dataloader: Any, *_: object, **__: object) -> _Block | None:
+    def _around_loop(self, dataloader: Any, *_: object, metric_key_prefix: Any = "", **__: object) -> _Block | None:
         trainer = self._watched()
         if trainer is None or not self._depth:
             return None
         around = self._loop
+        data = str(metric_key_prefix).partition("_")[2] if self._depth > 1 else ""  # of several sets, its name
 
         def begin() -> None:
-            self._loop = _Loop(self._flow, self._loops_are, trainer, dataloader)
+            self._loop = _Loop(self._flow, self._loops_are, trainer, dataloader, data)
 
         def end(error: BaseException | None) -> None:
             loop, self._loop = self._loop, around
@@ -275,7 +276,7 @@ class PhasewatchCallback(TrainerCallback):
                 )
             return
         if self._training is not None:  # the memory did not suffice, and the batch is smaller now
-            self._flow.end(self._training, _BeganAgainError("the trainer begins again, with a smaller batch"))
+            self._flow.end(self._training, BatchTooLargeError("the trainer begins again with a smaller one"))
             self._training = self._step = None
         self._end_initialization()
         self._epoch = math.floor(state.epoch or 0)
@@ -355,8 +356,9 @@ class PhasewatchCallback(TrainerCallback):
             epochs = state.num_train_epochs
             # Where data is a stream without end, it is said to be gone through an astronomic number of times.
             known = {"epochs": epochs} if 0 < epochs <= max(1, state.max_steps) else {}
-            steps = {"total": state.max_steps, "unit": "step", "start": state.global_step}
-            self._training = self._flow.begin("TRAINING", **steps, **known)
+            # One that resumes where all is done may take a step more, which is past the total.
+            total = state.max_steps if state.global_step < state.max_steps else None
+            self._training = self._flow.begin("TRAINING", total=total, unit="step", start=state.global_step, **known)
 
     def _end_initialization(self) -> None:
         self._flow.end(self._initialization)
@@ -387,8 +389,8 @@ class PhasewatchCallback(TrainerCallback):
         self._initialization = self._training = self._step = self._validation = self._loop = self._plan = None
 
 
-class _BeganAgainError(RuntimeError):
-    """What a training failed of, as far as its trainer tells."""
+class BatchTooLargeError(RuntimeError):
+    """What a training ended of that its trainer begins again; it is never raised."""
 
 
 class _Block:
@@ -407,17 +409,17 @@ class _Block:
 class _Loop:
     """One way through a set of data, batch by batch."""
 
-    def __init__(self, flow: Flow, name: str, trainer: Any, dataloader: Any) -> None:
+    def __init__(self, flow: Flow, name: str, trainer: Any, dataloader: Any, data: str) -> None:
         size = trainer.args.eval_batch_size * trainer.args.world_size
         batches, samples = _length(dataloader), _length(getattr(dataloader, "dataset", None))
         # Where one sample is one of the set; the trainers of TRL that generate take each question several times.
         self._left = samples if samples is not None and batches == -(-samples // size) else None
         self._size = size
-        self._rewards = self._known_rewards = _rewards(trainer)
-        self._seen = len(self._rewards) if self._rewards is not None else 0
+        self._seen = len(_rewards(trainer))
         self._trainer = weakref.ref(trainer)
         counters = {} if self._left is None else {"samples": samples}
-        self.handle = flow.begin(name, total=batches, unit="batch", counters=counters, details={"Batch size": size})
+        details = {"Batch size": size, **({"Data": data} if data else {})}
+        self.handle = flow.begin(name, total=batches, unit="batch", counters=counters, details=details)
 
     def count(self) -> None:
         """Count a batch that is done."""
@@ -426,21 +428,19 @@ class _Loop:
             values["samples"] = samples = min(self._size, self._left)
             self._left -= samples
         trainer = self._trainer()
-        rewards = None if trainer is None else _rewards(trainer)
-        if rewards is not None and len(rewards) > self._seen:
-            reward = rewards[-1]
-            self._seen = len(rewards)
-            if isinstance(reward, (int, float)):
-                values["reward"] = reward
+        rewards = [] if trainer is None else _rewards(trainer)
+        if len(rewards) > self._seen and isinstance(rewards[-1], (int, float)):
+            values["reward"] = rewards[-1]
+        self._seen = len(rewards)
         self.handle.advance(1, **values)
 
 
-def _rewards(trainer: Any) -> Any:
-    """Return what TRL keeps of the rewards of an evaluation, a number for each batch; None for other trainers."""
-    kept = getattr(trainer, "_metrics", None)
-    of_evaluation = kept.get("eval") if isinstance(kept, dict) else None
-    rewards = of_evaluation.get("reward") if isinstance(of_evaluation, dict) else None
-    return rewards if isinstance(rewards, list) else None
+def _rewards(trainer: Any) -> list[Any]:
+    """Return what TRL keeps of the rewards of an evaluation, a number for each batch; nothing for other trainers."""
+    found = getattr(trainer, "_metrics", None)
+    for key in ("eval", "reward"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, list) else []
 
 
 def _length(data: Any) -> int | None:

@@ -100,7 +100,7 @@ def several() -> None:
 
 
 def early_stop() -> None:
-    stopping = {"metric_for_best_model": "loss", "greater_is_better": True, "load_best_model_at_end": True}
+    stopping: dict[str, Any] = {"metric_for_best_model": "loss", "greater_is_better": True, "load_best_model_at_end": True}
     trainer = make(
         "early_stop", max_steps=12, eval_strategy="steps", eval_steps=2, save_strategy="steps", save_steps=2,
         callbacks=[EarlyStoppingCallback(1)], learning_rate=0.01, **stopping,
@@ -155,9 +155,9 @@ def inside() -> None:
 
 def later() -> None:
     """The callback comes by add_callback(), as a class, beside a trainer that has none."""
-    trainer = Trainer(model=tiny.model(), args=TrainingArguments(os.path.join(FOLDER, "later"), max_steps=2, report_to="none",
-                      use_cpu=True, save_strategy="no"), train_dataset=tiny.sums(8))  # fmt: skip
-    other = Trainer(model=tiny.model(), args=copy.copy(trainer.args), train_dataset=tiny.sums(8))
+    folder = os.path.join(FOLDER, "later")
+    args = TrainingArguments(folder, max_steps=2, report_to="none", use_cpu=True, save_strategy="no")
+    trainer, other = (Trainer(model=tiny.model(), args=copy.copy(args), train_dataset=tiny.sums(8)) for _ in range(2))
     trainer.add_callback(PhasewatchCallback)
     with phasewatch.run("later", log=log("later"), sinks=[]):
         other.train()
@@ -177,9 +177,9 @@ def early() -> None:
 
 def progress() -> None:
     said = {}
-    for name, options in {"with": {}, "without": {"progress": False}}.items():
+    for name, keep in {"with": True, "without": False}.items():
         for disabled in (False, True):
-            trainer = make("progress", callback=PhasewatchCallback(**options), max_steps=1, disable_tqdm=disabled)
+            trainer = make("progress", callback=PhasewatchCallback(progress=keep), max_steps=1, disable_tqdm=disabled)
             with contextlib.redirect_stderr(io.StringIO()) as bars, phasewatch.run("p", sinks=[]):
                 trainer.train()
             kinds = [type(callback).__name__ for callback in trainer.callback_handler.callbacks]
@@ -254,10 +254,10 @@ def caught() -> None:
     note("caught", trainer)
 
 
-def broken_sink() -> None:
+def broken() -> None:
     """What phasewatch itself does wrong, the trainer does not notice."""
     callback = PhasewatchCallback(log=log("broken"), wait=False)
-    callback._begin_training = lambda state: 1 // 0  # type: ignore[method-assign]
+    setattr(callback, "_begin_training", lambda state: 1 // 0)  # noqa: B010  # mypy would not have it assigned
     trainer = make("broken", callback=callback, max_steps=2)
     trainer.train()
     note("broken", trainer)
@@ -265,8 +265,8 @@ def broken_sink() -> None:
 
 if __name__ == "__main__":
     for part in (
-        resume, epochs, stream, several, early_stop, failures, twice, alone, inside, later, early, progress, moved, again, copies,
-        in_a_thread, caught, broken_sink,
+        resume, epochs, stream, several, early_stop, failures, twice, alone, inside, later, early, progress, moved, again,
+        copies, in_a_thread, caught, broken,
     ):  # fmt: skip
         part()
     with open(os.path.join(FOLDER, "facts.json"), "w", encoding="utf-8") as file:

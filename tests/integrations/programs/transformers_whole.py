@@ -24,13 +24,14 @@ class AtStep(TrainerCallback):
 
 
 def main(folder: str, mode: str, end: str) -> None:
+    os.chdir(folder)  # what is saved names no place
     callbacks: list[Any] = [AtStep()] if end == "interrupt" else []
     if mode == "with":
         from phasewatch.integrations.transformers import PhasewatchCallback
 
-        callbacks.append(PhasewatchCallback(log=os.path.join(folder, "log.jsonl")))
+        callbacks.append(PhasewatchCallback(log="log.jsonl"))
     args = TrainingArguments(
-        output_dir=os.path.join(folder, "out"), num_train_epochs=2, per_device_train_batch_size=4,
+        output_dir="out", num_train_epochs=2, per_device_train_batch_size=4,
         gradient_accumulation_steps=2, per_device_eval_batch_size=4, eval_strategy="steps", eval_steps=3, eval_on_start=True,
         save_steps=4, logging_steps=1, report_to="none", use_cpu=True, seed=1, disable_tqdm=False,
     )  # fmt: skip
@@ -51,7 +52,7 @@ def main(folder: str, mode: str, end: str) -> None:
         "predicted": len(predicted.predictions),
         "callbacks": [type(callback).__name__ for callback in trainer.callback_handler.callbacks],
     }
-    with open(os.path.join(folder, "facts.json"), "w", encoding="utf-8") as file:
+    with open("facts.json", "w", encoding="utf-8") as file:
         json.dump(facts, file)
 
 
