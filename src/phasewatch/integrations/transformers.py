@@ -271,9 +271,7 @@ class PhasewatchCallback(TrainerCallback):
         """Know what will run; the training itself begins after the evaluation that comes before it."""
         if not self._is_in_train:
             if self._watched() is None:
-                self._warn(
-                    "the callback was not given to callbacks= or add_callback(), so the trainer's phases are not known"
-                )
+                self._warn("a trainer was given this callback otherwise than by callbacks= or add_callback()")
             return
         if self._training is not None:  # the memory did not suffice, and the batch is smaller now
             self._flow.end(self._training, BatchTooLargeError("the trainer begins again with a smaller one"))
