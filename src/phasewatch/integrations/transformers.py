@@ -101,6 +101,7 @@ class PhasewatchCallback(TrainerCallback):
         self._loop: _Loop | None = None  # that goes through one of them
         self._loops_are = "VALIDATION"
         self._depth = 0  # of evaluate() and predict()
+        self._is_step_done = True
         self._is_in_train = self._has_trained = self._has_warned = False
         self._epoch = 0
         if early:
@@ -279,7 +280,7 @@ class PhasewatchCallback(TrainerCallback):
         self._end_initialization()
         self._epoch = math.floor(state.epoch or 0)
         if self._plan is not None:
-            self._plan.know(_plan_of(args, state, train_dataloader), is_exact=not args.eval_delay)
+            self._plan.know(*_plan_of(args, state, train_dataloader))
 
     @contained
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -291,13 +292,20 @@ class PhasewatchCallback(TrainerCallback):
     @contained
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Begin a step, which takes several batches where gradients are accumulated."""
-        if self._training is not None:
-            self._end_step()
+        if self._training is None:
+            return
+        self._end_step()
+        # In the older versions, the batches left over at the end of an epoch begin a step that the next one goes on with;
+        # after the last step, they are for nothing.
+        total = self._training.total
+        if self._step is None and (total is None or state.global_step < total):
+            self._is_step_done = False
             self._step = self._flow.enter(self._training.step(step=state.global_step + 1, epoch=self._epoch))
 
     @contained
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """End the step, unless its metrics are to come."""
+        self._is_step_done = True
         if not control.should_log:
             self._end_step()
 
@@ -363,14 +371,15 @@ class PhasewatchCallback(TrainerCallback):
         self._initialization = None
 
     def _end_step(self) -> None:
-        self._flow.end(self._step)
-        self._step = None
+        if self._is_step_done:  # else it goes on after what interrupts it
+            self._flow.end(self._step)
+            self._step = None
 
     def _end_training(self) -> None:
         self._end_initialization()
         self._end_step()
         self._flow.end(self._training)
-        self._training = None
+        self._training = self._step = None
 
     def _is_innermost(self) -> bool:
         return self._flow.innermost() is current()
@@ -474,13 +483,11 @@ class _LaterPlan(TrainingPlan):
         self._known: TrainingPlan | None = None
         self._counts: dict[str, int] = {}
 
-    def know(self, plan: TrainingPlan, *, is_exact: bool) -> None:
-        """Take what will run; evaluations that are not where they seem to be are not held against the run."""
+    def know(self, plan: TrainingPlan, counts: dict[str, int]) -> None:
+        """Take what will run, and what the run is to be held against at its end."""
         self._known = plan
         self._counts.clear()
-        self._counts.update(plan.counts())
-        if not is_exact:
-            self._counts.pop("PERIODIC VALIDATION", None)
+        self._counts.update(counts)
 
     @property
     def validates_only(self) -> bool:  # type: ignore[override]  # as in TrainingPlan
@@ -522,14 +529,14 @@ class _LaterPhases:
         return iter(()) if plan is None else plan.phases()
 
 
-def _plan_of(args: Any, state: Any, dataloader: Any) -> TrainingPlan:
-    """Return what a trainer will do, from its arguments and what it has made of them."""
+def _plan_of(args: Any, state: Any, dataloader: Any) -> tuple[TrainingPlan, dict[str, int]]:
+    """Return what a trainer will do, from its arguments and what it has made of them, and how often each phase comes."""
     total = state.max_steps
     every = _steps_per_epoch(args, state, dataloader)
     at_end = _is_due_at_end(args, state)
     test_freq, evaluates_last = _frequency(args.eval_strategy, state.eval_steps, every), at_end.should_evaluate
     save_freq, saves_last = _frequency(args.save_strategy, state.save_steps, every), at_end.should_save
-    return TrainingPlan(
+    plan = TrainingPlan(
         total,
         val_before_train=bool(args.eval_on_start),
         val_after_train=False,
@@ -540,6 +547,12 @@ def _plan_of(args: Any, state: Any, dataloader: Any) -> TrainingPlan:
         saves_last=saves_last or _kind(args.save_strategy) == "epoch",
         start_step=min(state.global_step, total),
     )
+    counts = plan.counts()
+    if args.eval_delay:
+        counts.pop("PERIODIC VALIDATION", None)  # the first ones are left out
+    if "CHECKPOINT SAVING" in counts and saves_last and _kind(args.save_strategy) == "epoch":
+        counts["CHECKPOINT SAVING"] += 1  # older versions save after the last step, and again after its epoch
+    return plan, counts
 
 
 def _kind(strategy: Any) -> str:
