@@ -395,8 +395,10 @@ def test_a_training_that_begins_again_with_a_smaller_batch_tells_so(many: Done) 
 
 
 @pytest.mark.trainers
-def test_a_copy_of_the_callback_begins_anew(many: Done) -> None:
-    assert many.facts["copies"] == {"log": True, "type": "PhasewatchCallback"}
+def test_a_copy_of_a_trainer_trains_for_itself(many: Done) -> None:
+    assert many.facts["copies"] == {"log": True, "steps": [1, 3]}
+    assert many.run("copies_twin").children == [], "its callback watches nobody yet"
+    assert len(all_of(many.run("copies"), "TRAINING STEP")) == 1
 
 
 @pytest.mark.trainers
