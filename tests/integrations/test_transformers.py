@@ -402,6 +402,15 @@ def test_a_copy_of_a_trainer_trains_for_itself(many: Done) -> None:
 
 
 @pytest.mark.trainers
+def test_two_trainers_may_have_one_callback(many: Done) -> None:
+    one = ["INITIALIZATION", "TRAINING", "TRAINING STEP 1", "CHECKPOINT SAVING 1", "POST-TRAINING VALIDATION"]
+    two = [*one[:3], "TRAINING STEP 2", "CHECKPOINT SAVING 2", one[-1]]
+    assert outline(many.run("shared")) == [*one, *two, *one]
+    saved = [Path(node.phase.attributes["path"]) for node in all_of(many.run("shared"), "CHECKPOINT SAVING")]
+    assert [path.parent.name for path in saved] == ["shared_1", "shared_2", "shared_1"]
+
+
+@pytest.mark.trainers
 def test_in_a_thread_the_run_ends_with_the_training(many: Done) -> None:
     assert many.facts["thread"]["after"]
     assert many.run("thread").status == "completed"

@@ -92,7 +92,8 @@ class PhasewatchCallback(TrainerCallback):
         self.name, self.log, self.history = name, log, history
         self.progress, self.parts, self.early, self.wait = progress, parts, early, wait
         self._flow = Flow()
-        self._trainer: Callable[[], Any] = lambda: None  # or a weak reference
+        self._trainer: Callable[[], Any] = lambda: None  # a weak reference to the one that is at work
+        self._trainers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._plan: _LaterPlan | None = None
         self._initialization: Phase | None = None
         self._training: Phase | None = None
@@ -120,9 +121,9 @@ class PhasewatchCallback(TrainerCallback):
 
     def _adopt(self, trainer: Any) -> None:
         """Watch a trainer."""
-        if self._trainer() is trainer:
+        if trainer in self._trainers:
             return
-        around = {
+        around: dict[str, Callable[..., _Block | None]] = {
             "train": self._around_train,
             "evaluate": self._around_evaluate,
             "predict": self._around_predict,
@@ -135,9 +136,10 @@ class PhasewatchCallback(TrainerCallback):
             return
         if callable(getattr(trainer, "prediction_loop", None)):  # in versions 4, where it is asked for
             around["prediction_loop"] = self._around_loop
+        reference = weakref.ref(trainer)
         for name, make in around.items():
-            surround(trainer, name, make)
-        self._trainer = weakref.ref(trainer)
+            surround(trainer, name, functools.partial(self._at_work, reference, make))
+        self._trainers.add(trainer)
         if any(one.__module__.partition(".")[0] == "trl" for one in type(trainer).__mro__):
             self._watch_parts()
 
@@ -163,13 +165,18 @@ class PhasewatchCallback(TrainerCallback):
                 stacklevel=2,
             )
 
-    def _watched(self) -> Any:
-        """Return the trainer, if it still has this callback."""
-        trainer = self._trainer()
-        return trainer if trainer is not None and self in trainer.callback_handler.callbacks else None
+    def _at_work(
+        self, reference: Callable[[], Any], make: Callable[..., _Block | None], *args: Any, **kwargs: Any
+    ) -> _Block | None:
+        """Return what a call of a trainer's method is done inside of."""
+        trainer = reference()
+        if trainer is None or self not in trainer.callback_handler.callbacks:
+            return None
+        self._trainer = reference
+        return make(trainer, *args, **kwargs)
 
-    def _around_train(self, *_: object, **__: object) -> _Block | None:
-        return None if self._watched() is None else _Block(self._begin_train, self._end_train)
+    def _around_train(self, trainer: Any, *_: object, **__: object) -> _Block | None:
+        return _Block(self._begin_train, self._end_train)
 
     def _begin_train(self) -> None:
         if self._initialization is None and (self._has_trained or not self._flow):  # else the run was begun early
@@ -189,16 +196,14 @@ class PhasewatchCallback(TrainerCallback):
         else:
             self._close(None)
 
-    def _around_evaluate(self, *_: object, **__: object) -> _Block | None:
+    def _around_evaluate(self, trainer: Any, *_: object, **__: object) -> _Block | None:
         return self._around_loops("VALIDATION")
 
-    def _around_predict(self, *_: object, **__: object) -> _Block | None:
+    def _around_predict(self, trainer: Any, *_: object, **__: object) -> _Block | None:
         return self._around_loops("PREDICTION")
 
-    def _around_loops(self, name: str) -> _Block | None:
+    def _around_loops(self, name: str) -> _Block:
         """Return what a call is done inside of that may come inside of the training or outside."""
-        if self._watched() is None:
-            return None
         opens_run = not self._is_in_train and not self._flow and not self._depth
 
         def begin() -> None:
@@ -228,9 +233,10 @@ class PhasewatchCallback(TrainerCallback):
             return self._flow.begin("PERIODIC VALIDATION", step=self._trainer().state.global_step)
         return self._flow.begin("POST-TRAINING VALIDATION" if self._has_trained else "PRE-TRAINING VALIDATION")
 
-    def _around_loop(self, dataloader: Any, *_: object, metric_key_prefix: Any = "", **__: object) -> _Block | None:
-        trainer = self._watched()
-        if trainer is None or not self._depth:
+    def _around_loop(
+        self, trainer: Any, dataloader: Any, *_: object, metric_key_prefix: Any = "", **__: object
+    ) -> _Block | None:
+        if not self._depth:
             return None
         around = self._loop
         data = str(metric_key_prefix).partition("_")[2] if self._depth > 1 else ""  # of several sets, its name
@@ -245,9 +251,8 @@ class PhasewatchCallback(TrainerCallback):
 
         return _Block(begin, end)
 
-    def _around_save(self, *args: Any, **kwargs: Any) -> _Block | None:
-        trainer = self._watched()
-        if trainer is None or not self._is_in_train:
+    def _around_save(self, trainer: Any, *args: Any, **kwargs: Any) -> _Block | None:
+        if not self._is_in_train:
             return None
         trial = kwargs.get("trial", args[1] if len(args) > 1 else None)
         saving: list[Phase] = []
@@ -271,7 +276,7 @@ class PhasewatchCallback(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
         """Know what will run; the training itself begins after the evaluation that comes before it."""
         if not self._is_in_train:
-            if self._watched() is None:
+            if not self._trainers:
                 self._warn("a trainer was given this callback otherwise than by callbacks= or add_callback()")
             return
         if self._training is not None:  # the memory did not suffice, and the batch is smaller now
@@ -314,7 +319,7 @@ class PhasewatchCallback(TrainerCallback):
         """Take the metrics of the evaluation, the step or the training, whichever is under way."""
         loop = self._loop.handle if self._loop is not None else None
         handle = loop or self._validation or self._step or self._training
-        if handle is None or self._watched() is None:
+        if handle is None:
             return
         # What a callback before this one has made texts of for a person stands as numbers in the history.
         values = _numbers(logs) or _numbers(state.log_history[-1] if state.log_history else None)

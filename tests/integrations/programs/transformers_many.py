@@ -238,6 +238,19 @@ def in_a_thread() -> None:
     note("thread", trainer, after=phasewatch.current() is None)
 
 
+def shared() -> None:
+    """One callback that two trainers have."""
+    callback = PhasewatchCallback()
+    one, two = (
+        make(f"shared_{number}", callback, max_steps=number, save_strategy="steps", save_steps=number) for number in (1, 2)
+    )
+    with phasewatch.run("shared", log=log("shared"), sinks=[]):
+        for trainer in (one, two, one):
+            trainer.train()
+            trainer.evaluate()
+    note("shared", one)
+
+
 class Nosy(TrainerCallback):
     """Evaluates where it should not, and catches what comes of it."""
 
@@ -270,7 +283,7 @@ def broken() -> None:
 if __name__ == "__main__":
     for part in (
         resume, epochs, stream, several, early_stop, failures, twice, alone, inside, later, early, progress, moved, again,
-        copies, in_a_thread, caught, broken,
+        copies, in_a_thread, caught, broken, shared,
     ):  # fmt: skip
         part()
     with open(os.path.join(FOLDER, "facts.json"), "w", encoding="utf-8") as file:
