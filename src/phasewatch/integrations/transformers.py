@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import PhasewatchWarning, TrainingPlan, current, phase, register
 from ._flow import Flow, contained, surround
+from ._later import LaterPlan
 
 try:
     from transformers import PrinterCallback, Trainer, TrainerCallback
@@ -32,10 +33,9 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from .. import Phase, PlanWarning
-    from ..plan import Stretch
+    from .. import Phase
 
 __all__ = ["PhasewatchCallback"]
 
@@ -94,7 +94,7 @@ class PhasewatchCallback(TrainerCallback):
         self._flow = Flow()
         self._trainer: Callable[[], Any] = lambda: None  # a weak reference to the one that is at work
         self._trainers: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._plan: _LaterPlan | None = None
+        self._plan: LaterPlan | None = None
         self._initialization: Phase | None = None
         self._training: Phase | None = None
         self._step: Phase | None = None
@@ -180,7 +180,7 @@ class PhasewatchCallback(TrainerCallback):
 
     def _begin_train(self) -> None:
         if self._initialization is None and (self._has_trained or not self._flow):  # else the run was begun early
-            self._begin_run(_LaterPlan())
+            self._begin_run(LaterPlan())
         self._is_in_train, self._has_trained = True, False
         if self._initialization is None:
             self._initialization = self._flow.begin("INITIALIZATION", message=_PREPARING)
@@ -212,7 +212,7 @@ class PhasewatchCallback(TrainerCallback):
                 return
             self._loops_are = name
             if opens_run:
-                self._begin_run(_LaterPlan(validates_only=name == "VALIDATION"), message=None)
+                self._begin_run(LaterPlan(validates_only=name == "VALIDATION"), message=None)
             self._end_initialization()
             self._end_step()
             if name == "VALIDATION":
@@ -349,7 +349,7 @@ class PhasewatchCallback(TrainerCallback):
 
     # Phases.
 
-    def _begin_run(self, plan: _LaterPlan, **options: Any) -> None:
+    def _begin_run(self, plan: LaterPlan, **options: Any) -> None:
         _end_kept(self)
         self._close(None)
         self._plan = plan
@@ -357,7 +357,7 @@ class PhasewatchCallback(TrainerCallback):
 
     @contained
     def _begin_early(self) -> None:
-        self._begin_run(_LaterPlan())
+        self._begin_run(LaterPlan())
         self._initialization = self._flow.begin("INITIALIZATION")
         _keep(self)
 
@@ -474,64 +474,6 @@ def _numbers(logs: Any) -> dict[str, float]:
 
 
 # The plan.
-
-
-class _LaterPlan(TrainingPlan):
-    """A plan of a run that begins before it is known what will run; until then it says that nothing will.
-
-    What asks it early is given what it looks into later: the counts are one dictionary, and the phases are not there yet.
-    """
-
-    def __init__(self, *, validates_only: bool = False) -> None:
-        super().__init__(0, val_before_train=False, val_after_train=False)
-        self._only = validates_only
-        self._known: TrainingPlan | None = None
-        self._counts: dict[str, int] = {}
-
-    def know(self, plan: TrainingPlan, counts: dict[str, int]) -> None:
-        """Take what will run, and what the run is to be held against at its end."""
-        self._known = plan
-        self._counts.clear()
-        self._counts.update(counts)
-
-    @property
-    def validates_only(self) -> bool:  # type: ignore[override]  # as in TrainingPlan
-        """Whether the run is there for one evaluation."""
-        return self._only
-
-    def phases(self) -> Any:
-        """Return the name and step of every phase, once they are known."""
-        return _LaterPhases(self)
-
-    def stretches(self) -> Iterator[Stretch]:
-        """Yield what will run."""
-        return iter(()) if self._known is None else self._known.stretches()
-
-    def counts(self) -> dict[str, int]:
-        """Return how often each phase will run."""
-        return self._counts
-
-    def warnings(self) -> list[PlanWarning]:
-        """Return nothing: it is asked before anything is known."""
-        return []
-
-    def known(self) -> TrainingPlan | None:
-        """Return the plan, once it is known."""
-        return self._known
-
-
-class _LaterPhases:
-    """The phases of a plan; they are not there, and so not read, as long as it is not known."""
-
-    def __init__(self, plan: _LaterPlan) -> None:
-        self._plan = plan
-
-    def __bool__(self) -> bool:
-        return self._plan.known() is not None
-
-    def __iter__(self) -> Iterator[tuple[str, int | None]]:
-        plan = self._plan.known()
-        return iter(()) if plan is None else plan.phases()
 
 
 def _plan_of(args: Any, state: Any, dataloader: Any) -> tuple[TrainingPlan, dict[str, int]]:
