@@ -418,6 +418,12 @@ def test_in_a_thread_the_run_ends_with_the_training(many: Done) -> None:
 
 
 @pytest.mark.trainers
+def test_at_a_prompt_and_in_an_event_loop_the_run_ends_with_the_training(many: Done) -> None:
+    assert many.facts["prompt"] == [False, False]
+    assert [many.run(name).status for name in ("prompt", "loop")] == ["completed", "completed"]
+
+
+@pytest.mark.trainers
 def test_an_evaluation_that_fails_and_is_caught_leaves_the_training_in_order(many: Done) -> None:
     run = many.run("caught")
     steps = ["TRAINING STEP 1", "PERIODIC VALIDATION 1", "TRAINING STEP 2"]

@@ -7,6 +7,7 @@ Writes facts.json: by the name of the training, what the trainer itself says of 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import copy
 import io
@@ -251,6 +252,25 @@ def shared() -> None:
     note("shared", one)
 
 
+def at_a_prompt() -> None:
+    """Where a person types, and where an event loop runs, nobody knows what comes after the training, or when it ends."""
+    open_after = []
+    for name in ("prompt", "loop"):
+        trainer = make(name, callback=PhasewatchCallback(log=log(name)), max_steps=1)
+        if name == "prompt":
+            sys.ps1 = ">>> "
+            trainer.train()
+            del sys.ps1
+        else:
+
+            async def train(trainer: Any = trainer) -> None:
+                trainer.train()
+
+            asyncio.run(train())
+        open_after.append(phasewatch.current() is not None)
+    FACTS["prompt"] = open_after
+
+
 class Nosy(TrainerCallback):
     """Evaluates where it should not, and catches what comes of it."""
 
@@ -283,7 +303,7 @@ def broken() -> None:
 if __name__ == "__main__":
     for part in (
         resume, epochs, stream, several, early_stop, failures, twice, alone, inside, later, early, progress, moved, again,
-        copies, in_a_thread, caught, broken, shared,
+        copies, in_a_thread, caught, broken, shared, at_a_prompt,
     ):  # fmt: skip
         part()
     with open(os.path.join(FOLDER, "facts.json"), "w", encoding="utf-8") as file:
