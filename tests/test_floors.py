@@ -16,7 +16,20 @@ ROOT = Path(phasewatch.__file__).parent
 FLOORS = [
     {"_annotations"},
     {"_samples", "_series", "_spans"},
-    {"_report", "_environment", "_fault", "_forks", "_loops", "_wrap", "events", "durations", "eta", "plan", "stalls"},
+    {
+        "_report",
+        "_environment",
+        "_fault",
+        "_forks",
+        "_rich",
+        "_loops",
+        "_wrap",
+        "events",
+        "durations",
+        "eta",
+        "plan",
+        "stalls",
+    },
     {"_tally", "_vigil", "_carrier", "_records", "metalog", "timeline", "totals"},
     {"_process", "_monitor", "_spec", "sinks", "reader", "summary"},
     {"comparison", "export", "_history"},
@@ -44,7 +57,7 @@ ROOMS = {
     ],
     "sinks": [{"jsonl", "live", "otel", "queued", "region", "stdlib"}, {"console"}, {"__init__"}],
     "eta": [{"lengths"}, {"forecast"}, {"__init__"}],
-    "integrations": [{"_flow"}, set(), {"__init__"}],  # one file a framework, between the two
+    "integrations": [{"_flow", "_later"}, {"transformers"}, {"__init__"}],  # one file a framework, between the two
     "plan": [{"shell", "values"}, {"schedule"}, {"configuration"}, {"training"}, {"__init__"}],
 }
 

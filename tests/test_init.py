@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from types import ModuleType
@@ -49,3 +50,12 @@ assert not heavy, heavy
         [sys.executable, "-S", "-c", f"import sys; sys.path.insert(0, {path[: -len('/phasewatch')]!r})\n{code}"],
         check=True,
     )
+
+
+@pytest.mark.parametrize(
+    "use", ["phasewatch.phase('WORK').__enter__().__exit__(None, None, None)", "phasewatch.sinks.ConsoleSink()"]
+)
+def test_the_console_leaves_the_random_numbers_of_the_program_alone(use: str) -> None:
+    program = f"import random, phasewatch; random.seed(1); {use}; assert random.random() == random.Random(1).random()"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PHASEWATCH_")}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment, stdout=subprocess.DEVNULL)

@@ -124,9 +124,17 @@ def a_summary(screen: Console) -> None:
         screen.print()
 
 
+def a_trainer(screen: Console) -> None:
+    """A training that a transformers Trainer did, as its event log has it."""
+    sink = ConsoleSink(screen)
+    for event in phasewatch.read(Path(__file__).with_name("transformers.jsonl")):
+        sink.emit(event)
+
+
 def main() -> None:
     """Write each picture beside this file."""
-    for name, flow in {"run": a_run, "failure": a_failure, "live": a_live_view, "summary": a_summary}.items():
+    flows = {"run": a_run, "failure": a_failure, "live": a_live_view, "summary": a_summary, "transformers": a_trainer}
+    for name, flow in flows.items():
         screen = console()
         flow(screen)
         svg = screen.export_svg(title=f"phasewatch: {name}", theme=MONOKAI, code_format=FORMAT, unique_id=name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from . import _process
+from . import _process, _rich
 from ._annotations import TYPE_CHECKING
 from ._environment import flag
 from ._report import failure, shown, warn
@@ -113,6 +113,7 @@ def _console() -> list[Sink]:
     mode = os.environ.get("PHASEWATCH_CONSOLE", "").strip().lower() or "auto"
     if mode == "off":
         return []
+    _rich.prepare()
     from .sinks.console import MODES, ConsoleSink  # here: it imports rich, which an import of phasewatch must not
 
     if mode not in MODES:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +21,9 @@ if TYPE_CHECKING:
 
 def test_what_one_callback_opens_another_closes(phaselog: PhaseLog) -> None:
     flow = Flow()
+    assert flow.innermost() is None
     training = flow.begin("TRAINING", total=2, unit="step")
-    assert flow.enter(training.step()) is flow.find("TRAINING STEP")
+    assert flow.enter(training.step()) is flow.find("TRAINING STEP") is flow.innermost()
     flow.end(flow.find("TRAINING STEP"))
     flow.end(training)
     assert (training.status, training.done, bool(flow)) == ("completed", 1, False)
@@ -113,6 +116,18 @@ def test_a_method_that_was_wrapped_again_stays_wrapped() -> None:
     vars(trainer)["save"] = lambda path: ours(path).upper()
     undo()
     assert trainer.save("here") == "SAVED HERE"
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda trainer: pickle.loads(pickle.dumps(trainer))])
+def test_a_copy_of_an_object_has_its_own_method(phaselog: PhaseLog, copied: Any) -> None:
+    trainer = Trainer()
+    surround(trainer, "save", lambda *_: phase("CHECKPOINT SAVING"))
+    other = copied(trainer)
+    assert other.save("here") == "saved here"
+    assert other.save.__self__ is other
+    assert phaselog.events == []
+    assert trainer.save("here") == "saved here"
+    assert len(phaselog.events) == 2
 
 
 def test_a_method_that_is_gone_is_an_error_of_the_installer() -> None:

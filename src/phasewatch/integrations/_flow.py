@@ -46,6 +46,10 @@ class Flow:
         """Return the innermost open phase of this name."""
         return next((handle for handle in reversed(self._open) if handle.name == name), None)
 
+    def innermost(self) -> Phase | None:
+        """Return the innermost open phase."""
+        return self._open[-1] if self._open else None
+
     def end(self, handle: Phase | None, error: BaseException | None = None) -> None:
         """Close a phase and what is open inside of it; nothing happens if it is not open, or None.
 
@@ -108,7 +112,7 @@ def surround(owner: Any, name: str, around: Callable[..., AbstractContextManager
     own = vars(owner).get(name)
 
     @functools.wraps(method)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def around_call(*args: Any, **kwargs: Any) -> Any:
         block = _enter(around, args, kwargs)
         try:
             result = method(*args, **kwargs)
@@ -117,6 +121,8 @@ def surround(owner: Any, name: str, around: Callable[..., AbstractContextManager
             raise
         _leave(block, None)
         return result
+
+    call = around_call if isinstance(owner, type) else _OfOne(around_call, owner, name)
 
     def undo() -> None:
         if vars(owner).get(name) is call:  # else somebody has wrapped it again, and ours is inside of theirs
@@ -127,6 +133,20 @@ def surround(owner: Any, name: str, around: Callable[..., AbstractContextManager
 
     setattr(owner, name, call)
     return undo
+
+
+class _OfOne:
+    """What stands for a method of one object: a copy of the object, or one from a pickle, has its own method instead."""
+
+    def __init__(self, call: Callable[..., Any], owner: Any, name: str) -> None:
+        functools.update_wrapper(self, call)
+        self._call, self._of = call, (owner, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._call(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, self._of
 
 
 @contained

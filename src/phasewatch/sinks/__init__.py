@@ -28,4 +28,8 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
+    if home == "console":
+        from .._rich import prepare
+
+        prepare()
     return getattr(import_module(f".{home}", __name__), name)
