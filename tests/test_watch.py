@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from programs import ended, info, started
 
-from phasewatch import Event, PhaseInfo, PhaseProgressed, cli
+from phasewatch import Event, PhaseInfo, PhaseProgressed, Place, cli
 from phasewatch._records import line_of
 from phasewatch._watch import look, watch
 
@@ -194,3 +195,62 @@ def test_standard_input_is_watched_as_it_comes(beginning: Any, capsys: Any, monk
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
     assert cli.main(["watch", "-"]) == 0
     assert "TRAINING START" in capsys.readouterr().out
+
+
+# Runs whose process is gone.
+
+
+def waits(limit: int = 10_000) -> Callable[[float], None]:
+    """Pretend to wait, not for ever."""
+    left = iter(range(limit))
+
+    def wait(seconds: float) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+
+    return wait
+
+
+def of_process(number: int | None, host: str = os.uname().nodename) -> list[Event]:
+    place = Place(host=host, process=number)
+    run = PhaseInfo("grpo", id="r", role="run", place=place)
+    return [started(run, 1.0), started(PhaseInfo("TRAINING", id="t", parent="r", path=("TRAINING",), place=place), 2.0)]
+
+
+def test_a_run_whose_process_is_gone_is_waited_for_no_longer(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    out = io.StringIO()
+    summary = watch(written(tmp_path / "log", of_process(child.pid)), out, wait=waits())
+    assert summary.status == "lost"
+    assert [phase.path for phase in summary.unfinished] == [("TRAINING",)]
+    assert "grpo: never ended" in out.getvalue()
+
+
+@pytest.mark.parametrize("events", [of_process(os.getpid()), of_process(2**22 - 1, "another"), of_process(None)], ids=str)
+def test_what_may_be_alive_is_waited_for(tmp_path: Path, events: Any) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        watch(written(tmp_path / "log", events), io.StringIO(), wait=waits(1000))
+
+
+def test_a_run_of_several_processes_goes_on_while_one_is_there(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    alive = PhaseInfo("SHARD", id="s", path=("SHARD",), place=Place(host=os.uname().nodename, process=os.getpid()))
+    log = written(tmp_path / "log", [*of_process(child.pid), started(alive, 3.0)])
+    with pytest.raises(KeyboardInterrupt):
+        watch(log, io.StringIO(), wait=waits(1000))
+    written(tmp_path / "log", [ended(alive, 4.0, 1.0)])
+    assert watch(log, io.StringIO(), wait=waits()).status == "lost"
+
+
+def test_a_silence_shorter_than_between_heartbeats_is_no_sign(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    waited = []
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+
+    watch(written(tmp_path / "log", of_process(child.pid)), io.StringIO(), wait=wait)
+    assert sum(waited) > 60

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console, Group
 
 from ._tables import show, summary_parts
+from .events import PhaseEnded, PhaseStarted
 from .metalog.banners import blocks
 from .reader import read
 from .sinks.console import ConsoleSink
@@ -29,11 +30,14 @@ if TYPE_CHECKING:
 _LAST = 8  # banners that are shown of what was in the log before
 _ROWS = 200  # of a single look
 _WIDTH = 100  # columns, where there is no terminal
+# Seconds without a line, after which it is asked whether the processes are there: longer than one that lives is ever quiet,
+# since heartbeats come every minute. For in a container of the same name they may be alive and have other numbers.
+_PATIENCE = 90.0
 _DATED = 1e9  # seconds since 1970; a text log without times of day counts from its start
 
 
 def watch(source: Any, out: IO[str], *, wait: Callable[[float], object] = time.sleep) -> Summary:
-    """Show a log while it grows, until every run in it has ended; return its figures.
+    """Show a log while it grows, until every run in it has ended, or its processes are gone; return its figures.
 
     In a terminal what is open stands in the lowest lines, and what ends scrolls above; else the lines of the META LOG come
     as in a pipe of the run itself.
@@ -41,7 +45,7 @@ def watch(source: Any, out: IO[str], *, wait: Callable[[float], object] = time.s
     Raises:
         OSError: the source cannot be opened.
     """
-    aggregate, ages = Aggregate(), _Ages(source)
+    aggregate, ages, living = Aggregate(), _Ages(source), _Living()
     console = Console(file=out, highlight=False, markup=False, emoji=False)
     # A stream is waited for inside a read: it says nothing of having been caught up with.
     screen = _Screen(console, LiveView(age=ages.of), is_behind=console.is_terminal and not hasattr(source, "read"))
@@ -49,18 +53,26 @@ def watch(source: Any, out: IO[str], *, wait: Callable[[float], object] = time.s
     def caught_up(seconds: float) -> None:
         ages.is_behind = False
         screen.catch_up()
-        wait(seconds)
+        if living.are_gone(seconds):
+            reading.close()
+        else:
+            wait(seconds)
 
     reading = read(source, follow=True, wait=caught_up)
     try:
         for event in reading:
             aggregate.add(event)
+            living.take(event)
             screen.emit(event)
         screen.catch_up()
     finally:
         reading.close()
         screen.close()
-    return aggregate.summary(skipped=reading.skipped, dropped=reading.dropped)
+    summary = aggregate.summary(skipped=reading.skipped, dropped=reading.dropped)
+    if living.gone:
+        # The table of a run comes with its last banner, which this one never wrote.
+        show(summary_parts(summary), out)
+    return summary
 
 
 def look(source: Any, out: IO[str]) -> Summary:
@@ -119,3 +131,42 @@ class _Ages:
             return time.time() - event.time
         # Without times of day: what stands there already is no younger than the file.
         return time.time() - self._changed if self.is_behind and self._changed is not None else 0.0
+
+
+class _Living:
+    """The processes of this machine that have phases open: whether they are there."""
+
+    def __init__(self) -> None:
+        self.gone = False
+        self._host = os.uname().nodename if hasattr(os, "uname") else None
+        self._open: dict[str, int | None] = {}  # the id of a phase to its process; None on another machine, or unknown
+        self._quiet = 0.0  # seconds
+
+    def take(self, event: Event) -> None:
+        """Take a sign of life."""
+        self._quiet = 0.0
+        if isinstance(event, PhaseStarted):
+            place = event.phase.place
+            here = place is not None and place.host is not None and place.host == self._host
+            self._open[event.phase.id] = place.process if place is not None and here else None
+        elif isinstance(event, PhaseEnded):
+            self._open.pop(event.phase.id, None)
+
+    def are_gone(self, seconds: float) -> bool:
+        """Return whether nobody is left who could write, now that there was nothing new for further seconds."""
+        self._quiet += seconds
+        if self._quiet >= _PATIENCE and self._open and not self.gone:
+            self._quiet = 0.0
+            processes = set(self._open.values())
+            self.gone = all(process is not None and not _is_there(process) for process in processes)
+        return self.gone
+
+
+def _is_there(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's, or what is no number of a process
+        return True
+    return True
