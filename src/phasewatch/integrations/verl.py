@@ -503,7 +503,7 @@ class _Life:
         if name in _NO_SUBSTEPS or self._training is None:
             return None
         if name not in _known:
-            register(name, opens=_given, completes=_given)
+            register(name, opens=_given, completes=False)
             _known.add(name)
         return self.flow.begin(name)
 
