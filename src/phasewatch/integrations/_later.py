@@ -1,4 +1,4 @@
-"""The plan of a run that begins before it is known what will run in it."""
+"""A plan of a run that begins before it is known what will run: trainers know it when their training begins."""
 
 from __future__ import annotations
 
@@ -7,28 +7,42 @@ from typing import TYPE_CHECKING, Any
 from .. import TrainingPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Mapping
 
     from .. import PlanWarning
     from ..plan import Stretch
 
 
 class LaterPlan(TrainingPlan):
-    """A plan that is filled in when the trainer knows its data; until then it says that nothing will run.
+    """A plan that says that nothing will run, until it knows what will.
 
-    Who asks it early is given what is looked into later: the counts are one dictionary, and the phases are not there yet.
+    What asks it early is given what it looks into later: the counts are one dictionary, and the phases are not there yet.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, validates_only: bool = False) -> None:
         super().__init__(0, val_before_train=False, val_after_train=False)
-        self.known: TrainingPlan | None = None
+        self._only = validates_only
+        self._known: TrainingPlan | None = None
         self._counts: dict[str, int] = {}
 
-    def know(self, plan: TrainingPlan, *, unsure: Iterable[str] = ()) -> None:
-        """Take what will run; phases that may come more or less often than that are not held against the run."""
-        self.known = plan
+    def know(self, plan: TrainingPlan, counts: Mapping[str, int] | None = None) -> None:
+        """Take what will run, and how often each phase of it; by default as often as the plan says.
+
+        Phases that are left out of the counts may come as often as they like.
+        """
+        self._known = plan
         self._counts.clear()
-        self._counts.update({name: count for name, count in plan.counts().items() if name not in unsure})
+        self._counts.update(plan.counts() if counts is None else counts)
+
+    @property
+    def known(self) -> TrainingPlan | None:
+        """The plan, once it is known."""
+        return self._known
+
+    @property
+    def validates_only(self) -> bool:  # type: ignore[override]  # as in TrainingPlan
+        """Whether the run is there for one evaluation, which is known from its beginning."""
+        return self._only
 
     def phases(self) -> Any:
         """Return the name and step of every phase, once they are known."""
@@ -36,7 +50,7 @@ class LaterPlan(TrainingPlan):
 
     def stretches(self) -> Iterator[Stretch]:
         """Yield what will run."""
-        return iter(()) if self.known is None else self.known.stretches()
+        return iter(()) if self._known is None else self._known.stretches()
 
     def counts(self) -> dict[str, int]:
         """Return how often each phase will run."""
@@ -46,9 +60,13 @@ class LaterPlan(TrainingPlan):
         """Return nothing: it is asked before anything is known."""
         return []
 
+    def epoch_of(self, step: int) -> int | None:
+        """Return the epoch of a step, once the plan is known."""
+        return None if self._known is None else self._known.epoch_of(step)
+
 
 class _LaterPhases:
-    """The phases of a plan, not to be read before they are known."""
+    """The phases of a plan; they are not there, and so not read, as long as it is not known."""
 
     def __init__(self, plan: LaterPlan) -> None:
         self._plan = plan
@@ -57,5 +75,5 @@ class _LaterPhases:
         return self._plan.known is not None
 
     def __iter__(self) -> Iterator[tuple[str, int | None]]:
-        known = self._plan.known
-        return iter(()) if known is None else known.phases()
+        plan = self._plan.known
+        return iter(()) if plan is None else plan.phases()

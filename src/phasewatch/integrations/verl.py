@@ -429,9 +429,10 @@ class _Life:
         if self._plan is not None and self._plan.known is None:
             trainer = self._trainer
             plan = _plan_of(trainer, start)
-            # While only the critic is trained, the legacy trainer saves nothing.
-            unsure = (_SAVING,) if trainer.config.trainer.get("critic_warmup") else ()
-            self._plan.know(plan, unsure=unsure)
+            counts = plan.counts()
+            if trainer.config.trainer.get("critic_warmup"):  # as long as that lasts, the legacy trainer saves nothing
+                counts.pop(_SAVING, None)
+            self._plan.know(plan, counts)
 
     # Validation and saving.
 
@@ -565,9 +566,8 @@ class _Plan(LaterPlan):
     """A plan that is known when a trainer has its data and its first step; what of it looks wrong, as soon as may be."""
 
     def __init__(self, trainer: Any) -> None:
-        super().__init__()
         settings = trainer.config.trainer
-        self.val_only, self.val_before_train = bool(settings.get("val_only")), bool(settings.get("val_before_train", True))
+        super().__init__(validates_only=bool(settings.get("val_only") and settings.get("val_before_train", True)))
         self._doubts: list[PlanWarning] = []
         try:
             self._doubts = _plan_of(trainer, 0).warnings()

@@ -1,18 +1,21 @@
-"""Trainings with verl's legacy trainer: ``verl_many.py FOLDER`` prints as JSON what verl itself says of each."""
+"""Trainings with verl's legacy trainer: ``verl_many.py FOLDER`` writes what verl itself says of each to ``facts.json``."""
+
+# mypy: allow-untyped-defs, allow-untyped-calls
 
 import json
 import os
 import sys
+from typing import Any
 
 import verl_toy as toy
 
 
-def train(name, folder, *overrides, prepare=None, **options):
+def train(name, folder, *overrides, **options):
     """One training, whose phases are in ``{name}.jsonl`` and ``{name}.txt``."""
     toy.seed()
     kept = os.path.join(folder, name)
     heard, undo = toy.hear()
-    said = {"error": None, "steps": None}
+    said: dict[str, Any] = {"error": None, "steps": None}
     trainer = None
     try:
         trainer = toy.legacy_trainer(toy.config(kept, "trainer.use_v1=False", *overrides), **options)
@@ -27,15 +30,23 @@ def train(name, folder, *overrides, prepare=None, **options):
     return said
 
 
-def told(name, folder, *overrides, **options):
-    import phasewatch
-    from phasewatch.sinks import ConsoleSink, JsonlSink
+def told(name, folder, *overrides, within=None, **options):
     from rich.console import Console
+
+    import phasewatch
+    from phasewatch import phase
+    from phasewatch.sinks import ConsoleSink, JsonlSink
 
     with open(os.path.join(folder, f"{name}.txt"), "w", encoding="utf-8") as text:
         log = JsonlSink(os.path.join(folder, f"{name}.jsonl"))
         phasewatch.configure(sinks=[log, ConsoleSink(Console(file=text))])
-        result = train(name, folder, *overrides, **options)
+        if within is None:
+            result = train(name, folder, *overrides, **options)
+        else:
+            with phasewatch.run(within):
+                result = train(name, folder, *overrides, **options)
+                with phase("AFTER"):
+                    pass
         log.close()
         phasewatch.configure(sinks=[])
     return result
@@ -51,7 +62,6 @@ def main(folder):
 
     from phasewatch.integrations import verl
 
-    results["hook_imported"] = "phasewatch" in sys.modules
     verl.install()
     results["whole"] = told("whole", folder)
     results["answers"] = told("answers", folder, "actor_rollout_ref.rollout.val_kwargs.n=3", "trainer.save_freq=-1")
@@ -61,9 +71,11 @@ def main(folder):
     step = os.path.join(folder, "whole", "global_step_3")
     resume = ("trainer.resume_mode=resume_path", f"trainer.resume_from_path={step}", "trainer.val_before_train=False")
     results["resumed"] = told("resumed", folder, *resume)
+    results["inside"] = told("inside", folder, "trainer.test_freq=-1", "trainer.save_freq=-1", within="mine")
     verl.install(substeps=True)
     results["substeps"] = told("substeps", folder, "trainer.test_freq=-1")
-    print("RESULTS", json.dumps(results))
+    with open(os.path.join(folder, "facts.json"), "w", encoding="utf-8") as file:
+        json.dump(results, file)
 
 
 if __name__ == "__main__":
