@@ -124,9 +124,19 @@ def a_summary(screen: Console) -> None:
         screen.print()
 
 
+def a_run_of_verl(screen: Console) -> None:
+    """A training that verl's trainer did, as its event log has it, with a few of its metrics."""
+    for name in ("gen", "old_log_prob", "adv", "update_actor", "update_weights"):
+        phasewatch.register(name, opens=False, completes=False)
+    sink = ConsoleSink(screen)
+    for event in phasewatch.read(Path(__file__).with_name("verl.jsonl")):
+        sink.emit(event)
+
+
 def main() -> None:
     """Write each picture beside this file."""
-    for name, flow in {"run": a_run, "failure": a_failure, "live": a_live_view, "summary": a_summary}.items():
+    flows = {"run": a_run, "failure": a_failure, "live": a_live_view, "summary": a_summary, "verl": a_run_of_verl}
+    for name, flow in flows.items():
         screen = console()
         flow(screen)
         svg = screen.export_svg(title=f"phasewatch: {name}", theme=MONOKAI, code_format=FORMAT, unique_id=name)

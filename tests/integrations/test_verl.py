@@ -292,7 +292,7 @@ def test_the_text_has_the_nine_phases_and_no_parts(many: Done) -> None:
 
 @pytest.mark.trainers
 def test_the_parts_of_a_step_are_in_the_text_if_asked(many: Done) -> None:
-    told = titles(many.told("substeps"))
+    told = titles(many.told("parts"))
     first = told.index("PHASE: TRAINING STEP")
     assert told[first + 1 : first + 6] == [
         f"PHASE: {part}" for part in ("gen", "reward", "old_log_prob", "adv", "update_actor")

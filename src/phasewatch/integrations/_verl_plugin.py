@@ -14,7 +14,7 @@ def _wake() -> None:
     from .verl import install  # here: nothing is imported where it is not asked for
 
     try:
-        install(substeps=flag("PHASEWATCH_VERL_SUBSTEPS"))
+        install(parts=flag("PHASEWATCH_VERL_PARTS"))
     except Exception:
         import logging
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _BEFORE, _PERIODIC, _AFTER = "PRE-TRAINING VALIDATION", "PERIODIC VALIDATION", "POST-TRAINING VALIDATION"
 _SAVING = "CHECKPOINT SAVING"
 # Timers around what has a phase of its own, and around next to nothing.
-_NO_SUBSTEPS = frozenset({"step", "testing", "save_checkpoint", "start_profile", "stop_profile"})
+_NO_PARTS = frozenset({"step", "testing", "save_checkpoint", "start_profile", "stop_profile"})
 
 _BEGIN_STEPS = frozenset({"start_profile", "step"})  # whichever comes first
 
@@ -69,16 +69,16 @@ _lives: weakref.WeakKeyDictionary[Any, _Life] = weakref.WeakKeyDictionary()
 _here = threading.local()  # .life: of the trainer whose fit runs in this thread
 _latest: weakref.ref[_Life] | None = None  # of which a run may be open
 _given = False  # what `install` was given
-_known: set[str] = set()  # sub-phases that are registered
+_known: set[str] = set()  # parts that are registered
 
 
-def install(*, substeps: bool = False) -> None:
+def install(*, parts: bool = False) -> None:
     """Have every PPO trainer of verl in this process tell its phases, those that are made from now on.
 
     It may be called before or after verl is imported, and again. Nothing is imported by it.
 
     Args:
-        substeps: whether the text tells of the parts of a step too (gen, reward, old_log_prob, update_actor, ...). The event
+        parts: whether the text tells of the parts of a step too (gen, reward, old_log_prob, update_actor, ...). The event
             log always has them.
 
     Raises:
@@ -87,7 +87,7 @@ def install(*, substeps: bool = False) -> None:
     global _given  # what each trainer of the process is told by
     if "verl" not in sys.modules and importlib.util.find_spec("verl") is None:
         raise ImportError("phasewatch.integrations.verl: verl is not installed here (pip install verl)")
-    _given = substeps
+    _given = parts
     _known.clear()
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
@@ -501,7 +501,7 @@ class _Life:
             return None
         if name in _BEGIN_STEPS:
             self._begin_step()
-        if name in _NO_SUBSTEPS or self._training is None:
+        if name in _NO_PARTS or self._training is None:
             return None
         if name not in _known:
             register(name, opens=_given, completes=False)

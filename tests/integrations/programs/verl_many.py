@@ -72,8 +72,8 @@ def main(folder):
     resume = ("trainer.resume_mode=resume_path", f"trainer.resume_from_path={step}", "trainer.val_before_train=False")
     results["resumed"] = told("resumed", folder, *resume)
     results["inside"] = told("inside", folder, "trainer.test_freq=-1", "trainer.save_freq=-1", within="mine")
-    verl.install(substeps=True)
-    results["substeps"] = told("substeps", folder, "trainer.test_freq=-1")
+    verl.install(parts=True)
+    results["parts"] = told("parts", folder, "trainer.test_freq=-1")
     with open(os.path.join(folder, "facts.json"), "w", encoding="utf-8") as file:
         json.dump(results, file)
 
