@@ -363,6 +363,7 @@ class _Life:
         self._weak = weakref.ref(trainer)
         self.flow = Flow()
         self.validation: _Validating | None = None
+        self._thread = threading.get_ident()  # in which it was initialized
         self._reset()
 
     @property
@@ -386,7 +387,7 @@ class _Life:
             return None
         if _latest is not None:
             before = _latest()
-            if before is not None and before is not self and not before._depth["fit"]:
+            if before is not None and before is not self and before._is_abandoned():
                 before.flow.close(_Abandoned("another trainer began"))
         _latest = weakref.ref(self)
         self._reset()
@@ -401,6 +402,9 @@ class _Life:
                 self.flow.close(error)
 
         return _Block(end)
+
+    def _is_abandoned(self) -> bool:
+        return self._thread == threading.get_ident() and not any(self._depth.values())
 
     def fit(self) -> _Block | None:
         """Begin to train: the run, if it is not there, since a trainer may be made in another way."""
