@@ -349,6 +349,13 @@ def test_phases_hang_under_what_the_program_has_open(many: Done) -> None:
 
 
 @pytest.mark.trainers
+def test_a_trainer_that_is_never_trained_has_no_other_inside_of_its_run(many: Done) -> None:
+    first, second = many.runs("second")
+    assert (first.status, outline(first)) == ("interrupted", WHOLE[:1])
+    assert (second.status, outline(second)) == ("completed", WHOLE[:2])
+
+
+@pytest.mark.trainers
 def test_in_a_ray_actor_the_environment_alone_is_enough(ray: Done) -> None:
     legacy, v1, _ = ray.runs("log")
     assert ray.facts["lazy"], "importing verl imported the trainer"

@@ -30,7 +30,7 @@ def train(name, folder, *overrides, **options):
     return said
 
 
-def told(name, folder, *overrides, within=None, **options):
+def told(name, folder, *overrides, within=None, before=None, **options):
     from rich.console import Console
 
     import phasewatch
@@ -40,6 +40,8 @@ def told(name, folder, *overrides, within=None, **options):
     with open(os.path.join(folder, f"{name}.txt"), "w", encoding="utf-8") as text:
         log = JsonlSink(os.path.join(folder, f"{name}.jsonl"))
         phasewatch.configure(sinks=[log, ConsoleSink(Console(file=text))])
+        if before is not None:
+            before.init_workers()
         if within is None:
             result = train(name, folder, *overrides, **options)
         else:
@@ -72,6 +74,8 @@ def main(folder):
     resume = ("trainer.resume_mode=resume_path", f"trainer.resume_from_path={step}", "trainer.val_before_train=False")
     results["resumed"] = told("resumed", folder, *resume)
     results["inside"] = told("inside", folder, "trainer.test_freq=-1", "trainer.save_freq=-1", within="mine")
+    never = toy.legacy_trainer(toy.config(os.path.join(folder, "never"), "trainer.use_v1=False"))
+    results["second"] = told("second", folder, "trainer.val_only=True", before=never)
     verl.install(parts=True)
     results["parts"] = told("parts", folder, "trainer.test_freq=-1")
     with open(os.path.join(folder, "facts.json"), "w", encoding="utf-8") as file:

@@ -124,6 +124,9 @@ def legacy_trainer(settings, *, fails_at=None, validates=None):
             self.checkpoint_manager = Replicas()
             self.llm_server_manager = self.reward_loop_manager = None
 
+        def fit(self):  # as derived trainers do
+            super().fit()
+
         def _compute_old_log_prob(self, batch):
             shape = batch.batch["responses"].shape
             return DataProto.from_dict({"old_log_probs": -torch.ones(shape), "entropys": torch.ones(shape)}), 0.0
