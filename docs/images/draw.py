@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import re
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
@@ -16,6 +18,9 @@ from phasewatch._tables import summary_parts
 from phasewatch.sinks import ConsoleSink
 from phasewatch.sinks.live import LiveView
 from phasewatch.testing import FakeClock, MemorySink
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Fonts come from the reader's own machine: a picture that asks the network for one is not shown everywhere.
 FORMAT = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
@@ -29,7 +34,7 @@ def console() -> Console:
 def a_run(screen: Console) -> None:
     """The end of a training run on a fake clock."""
     clock = FakeClock()
-    plan = phasewatch.TrainingPlan(35, epochs=3, steps_per_epoch=12)
+    plan = phasewatch.TrainingPlan(35, epochs=3, steps_per_epoch=12, start_step=33, val_before_train=False)
     with phasewatch.run("grpo", clock=clock, plan=plan, sinks=[ConsoleSink(screen)]):
         with phase("TRAINING", total=35, unit="step", epochs=3, start=33) as training:
             for _ in range(2):
@@ -124,16 +129,19 @@ def a_summary(screen: Console) -> None:
         screen.print()
 
 
-def a_trainer(screen: Console) -> None:
-    """A training that a transformers Trainer did, as its event log has it."""
+def a_trainer(screen: Console, log: str) -> None:
+    """A training that somebody else's trainer did, as its event log has it, with a few of its metrics."""
     sink = ConsoleSink(screen)
-    for event in phasewatch.read(Path(__file__).with_name("transformers.jsonl")):
+    for event in phasewatch.read(Path(__file__).with_name(log)):
         sink.emit(event)
 
 
 def main() -> None:
     """Write each picture beside this file."""
-    flows = {"run": a_run, "failure": a_failure, "live": a_live_view, "summary": a_summary, "transformers": a_trainer}
+    flows: dict[str, Callable[[Console], None]] = {
+        "run": a_run, "failure": a_failure, "live": a_live_view, "summary": a_summary,
+        "transformers": partial(a_trainer, log="transformers.jsonl"), "verl": partial(a_trainer, log="verl.jsonl"),
+    }  # fmt: skip
     for name, flow in flows.items():
         screen = console()
         flow(screen)

@@ -37,6 +37,15 @@ def test_an_end_closes_what_was_left_open_inside(phaselog: PhaseLog) -> None:
     assert (inner.status, outer.status) == ("failed", "failed")
 
 
+def test_metrics_that_are_known_after_the_end_are_those_of_the_phase(phaselog: PhaseLog) -> None:
+    flow = Flow()
+    step = flow.begin("STEP")
+    flow.end(step)
+    flow.log_after(step, {"loss": 0.5})
+    (node,) = phasewatch.Timeline.from_events(phaselog.events).roots
+    assert (node.status, node.metrics) == ("completed", {"loss": 0.5})
+
+
 def test_an_end_without_a_beginning_does_nothing(phaselog: PhaseLog) -> None:
     flow, other = Flow(), Flow()
     open_one = flow.begin("OPEN")

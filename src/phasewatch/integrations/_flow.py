@@ -6,10 +6,10 @@ import functools
 import logging
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .. import current, phase, run
+from .. import MetricsLogged, current, phase, run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
 
     from .. import Phase
@@ -64,6 +64,13 @@ class Flow:
             innermost.__exit__(None if error is None else type(error), error, None if error is None else error.__traceback__)
             if innermost is handle:
                 return
+
+    def log_after(self, handle: Phase, metrics: Mapping[str, float]) -> None:
+        """Record metrics of a phase that has ended: a trainer may know them later. The text does not show them."""
+        if metrics and handle._tracker.listening:
+            handle._tracker.emit(
+                MetricsLogged(handle._describe(), handle._tracker.wall(), values={k: float(v) for k, v in metrics.items()})
+            )
 
     def close(self, error: BaseException | None = None) -> None:
         """Close all that is open."""

@@ -1,0 +1,389 @@
+"""verl's PPO trainers: what is told of a training, held against what verl itself logs and saves."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import phasewatch
+from phasewatch.integrations import verl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROGRAMS = Path(__file__).parent / "programs"
+CORE = "val-core/toy/reward/mean@1"
+PARTS = {"gen", "reward", "old_log_prob", "adv", "update_actor", "update_weights"}
+VALIDATIONS = ("PRE-TRAINING VALIDATION", "PERIODIC VALIDATION", "POST-TRAINING VALIDATION")
+
+
+# Without verl: what it would import, and its seams.
+
+
+@pytest.fixture
+def other_verl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A package of that name, whose trainers do nothing."""
+    for folder in ("verl", "verl/utils", "verl/trainer", "verl/trainer/ppo", "verl/trainer/ppo/v1"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "__init__.py").touch()
+    (tmp_path / "verl/utils/tracking.py").write_text("class Tracking:\n    def log(self, data, step): pass\n")
+    methods = "".join(
+        f"    def {name}(self): return '{name}'\n" for name in ("init_workers", "fit", "_validate", "_save_checkpoint")
+    )
+    trainer = (
+        f"from contextlib import nullcontext as marked_timer\ndef extract_reward(): pass\nclass RayPPOTrainer:\n{methods}"
+    )
+    (tmp_path / "verl/trainer/ppo/ray_trainer.py").write_text(trainer)
+    before, hooks = dict(sys.modules), list(sys.meta_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "verl"]:
+        monkeypatch.delitem(sys.modules, name)
+    yield tmp_path / "verl"
+    sys.meta_path[:] = hooks
+    for name in set(sys.modules) - set(before):
+        if name.partition(".")[0] == "verl":
+            del sys.modules[name]
+
+
+def test_without_verl_install_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "verl", raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="verl is not installed"):
+        verl.install()
+
+
+def test_install_imports_nothing_of_verl(other_verl: Path) -> None:
+    verl.install()
+    importlib.import_module("verl")
+    assert not [name for name in sys.modules if name.startswith("verl.")]
+
+
+def test_the_trainer_is_held_when_it_is_imported_and_the_module_looks_as_it_would(other_verl: Path) -> None:
+    verl.install()
+    module = importlib.import_module("verl.trainer.ppo.ray_trainer")
+    assert module.RayPPOTrainer.__init__ is not object.__init__
+    assert module.__spec__ is not None
+    assert type(module.__loader__).__name__ == type(module.__spec__.loader).__name__ == "SourceFileLoader"
+
+
+def test_a_trainer_that_is_imported_already_is_held_at_once(other_verl: Path) -> None:
+    module = importlib.import_module("verl.trainer.ppo.ray_trainer")
+    assert module.RayPPOTrainer.__init__ is object.__init__
+    verl.install()
+    assert module.RayPPOTrainer.__init__ is not object.__init__
+
+
+def test_to_install_again_puts_nothing_around_what_is_held(other_verl: Path) -> None:
+    verl.install()
+    module = importlib.import_module("verl.trainer.ppo.ray_trainer")
+    held = module.RayPPOTrainer.__init__
+    verl.install()
+    assert module.RayPPOTrainer.__init__ is held
+    assert [type(finder) for finder in sys.meta_path].count(verl._Finder) == 1
+
+
+def test_finders_of_others_still_find_the_trainer(other_verl: Path) -> None:
+    asked = []
+
+    class Other:
+        @staticmethod
+        def find_spec(name: str, path: Any, target: Any = None) -> None:
+            asked.append(name)
+
+    verl.install()
+    sys.meta_path.insert(0, Other)
+    importlib.import_module("verl.trainer.ppo.ray_trainer")
+    assert "verl.trainer.ppo.ray_trainer" in asked
+
+
+@pytest.mark.parametrize(("old", "new"), [("_validate", "_check"), ("marked_timer", "timed"), ("RayPPOTrainer", "Trainer")])
+def test_a_version_whose_seams_have_moved_is_told_of_once_and_left_alone(other_verl: Path, old: str, new: str) -> None:
+    path = other_verl / "trainer/ppo/ray_trainer.py"
+    path.write_text(path.read_text().replace(old, new))
+    verl.install()
+    with pytest.warns(phasewatch.PhasewatchWarning, match=rf"has no .*{old}.*runs without phases; look for") as told:
+        module = importlib.import_module("verl.trainer.ppo.ray_trainer")
+    assert len(told) == 1
+    trainer = getattr(module, "RayPPOTrainer", None) or module.Trainer
+    assert trainer.__init__ is object.__init__
+    assert trainer().fit() == "fit"
+
+
+def test_a_trainer_without_what_is_looked_for_is_trained_all_the_same(
+    other_verl: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    verl.install()
+    trainer = importlib.import_module("verl.trainer.ppo.ray_trainer").RayPPOTrainer()
+    with caplog.at_level(logging.ERROR, "phasewatch"):
+        assert [trainer.init_workers(), trainer.fit(), trainer._validate()] == ["init_workers", "fit", "_validate"]
+    assert caplog.records
+    assert phasewatch.current() is None
+
+
+@pytest.mark.parametrize(("value", "installed"), [("1", True), ("yes", True), ("0", False), ("off", False), ("", False)])
+def test_the_plugin_does_nothing_unless_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, mocker: Any, value: str, installed: bool
+) -> None:
+    monkeypatch.setenv("PHASEWATCH_VERL", value)
+    install = mocker.patch.object(verl, "install")
+    monkeypatch.delitem(sys.modules, "phasewatch.integrations._verl_plugin", raising=False)
+    importlib.import_module("phasewatch.integrations._verl_plugin")
+    assert install.called is installed
+
+
+def test_the_plugin_logs_what_verl_would_swallow(monkeypatch: pytest.MonkeyPatch, mocker: Any, caplog: Any) -> None:
+    monkeypatch.setenv("PHASEWATCH_VERL", "1")
+    mocker.patch.object(verl, "install", side_effect=OSError("no"))
+    monkeypatch.delitem(sys.modules, "phasewatch.integrations._verl_plugin", raising=False)
+    importlib.import_module("phasewatch.integrations._verl_plugin")
+    assert "PHASEWATCH_VERL" in caplog.text
+
+
+# With verl.
+
+
+class Done:
+    """What a program did."""
+
+    def __init__(self, folder: Path, program: str, **environment: str) -> None:
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("PHASEWATCH_", "COV"))}
+        settings = {"PYTHONIOENCODING": "utf-8", "NO_COLOR": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        self.folder = folder
+        done = subprocess.run(
+            [sys.executable, PROGRAMS / program, folder],
+            cwd=folder, env=inherited | settings | environment, capture_output=True, text=True, encoding="utf-8",
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-4000:]
+        self.text = done.stdout
+        self.facts: Any = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+
+    def runs(self, name: str) -> list[Any]:
+        return list(phasewatch.Timeline.from_events(phasewatch.read(self.folder / f"{name}.jsonl")).roots)
+
+    def run(self, name: str) -> Any:
+        (run,) = self.runs(name)
+        return run
+
+    def told(self, name: str) -> str:
+        return (self.folder / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def all_of(root: Any, *names: str) -> list[Any]:
+    found = [root] if root.name in names else []
+    return found + [node for child in root.children for node in all_of(child, *names)]
+
+
+def outline(run: Any) -> list[Any]:
+    """The phases of a run, and those of the training, without the parts of a step."""
+    return [
+        (node.name, node.step)
+        for child in run.children
+        for node in (child, *(child.children if child.name == "TRAINING" else ()))
+        if node.name not in PARTS
+    ]
+
+
+def titles(text: str) -> list[str]:
+    return re.findall(r"^\S+ \[META\] (.*)$", text, re.MULTILINE)
+
+
+def by_step(facts: Any) -> dict[int, dict[str, float]]:
+    return {int(step): metrics for step, metrics in facts["logged"]}
+
+
+def without_times(facts: Any) -> Any:
+    return [
+        [step, {k: v for k, v in said.items() if not k.startswith(("timing", "perf/"))}] for step, said in facts["logged"]
+    ]
+
+
+WHOLE = [
+    ("INITIALIZATION", None), ("PRE-TRAINING VALIDATION", None), ("TRAINING", None), ("TRAINING STEP", 1),
+    ("TRAINING STEP", 2), ("PERIODIC VALIDATION", 2), ("TRAINING STEP", 3), ("CHECKPOINT SAVING", 3), ("TRAINING STEP", 4),
+    ("CHECKPOINT SAVING", 4), ("POST-TRAINING VALIDATION", None),
+]  # fmt: skip
+
+
+def check_whole(run: Any, facts: Any) -> None:
+    """A run of four steps says what verl says of it."""
+    assert run.status == "completed"
+    assert outline(run) == WHOLE
+    logged = by_step(facts)
+    steps = all_of(run, "TRAINING STEP")
+    assert [step.step for step in steps] == [step for step in logged if step]
+    for step in steps:
+        assert step.metrics == pytest.approx(logged[step.step])
+    assert [f"global_step_{node.step}" for node in all_of(run, "CHECKPOINT SAVING")] == list(facts["saved"])
+    means = [all_of(node, "VALIDATION")[0].means["reward"] for node in all_of(run, *VALIDATIONS)]
+    assert means == pytest.approx([metrics[CORE] for metrics in logged.values() if CORE in metrics])
+    for validation in all_of(run, "VALIDATION"):
+        assert (validation.done, validation.total, validation.counters["questions"]) == (3, 3, 10)
+    (training,) = all_of(run, "TRAINING")
+    assert (training.done, training.total) == (4, 4)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    return Done(tmp_path_factory.mktemp("many"), "verl_many.py")
+
+
+@pytest.fixture(scope="module")
+def ray(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    folder = tmp_path_factory.mktemp("ray")
+    return Done(folder, "verl_ray.py", PHASEWATCH_VERL="1", PHASEWATCH_LOG=str(folder / "log.jsonl"))
+
+
+@pytest.mark.trainers
+def test_verl_trains_the_same_with_and_without(many: Done) -> None:
+    without, whole = many.facts["without"], many.facts["whole"]
+    assert without_times(whole) == without_times(without)
+    assert whole["saved"] == without["saved"]
+    assert len(whole["saved"]) == 2
+    assert whole["steps"] == without["steps"] == 5
+
+
+@pytest.mark.trainers
+def test_a_whole_run_is_what_verl_says_of_it(many: Done) -> None:
+    check_whole(many.run("whole"), many.facts["whole"])
+
+
+@pytest.mark.trainers
+def test_the_parts_of_a_step_are_those_that_verl_times(many: Done) -> None:
+    logged = by_step(many.facts["whole"])
+    (training,) = all_of(many.run("whole"), "TRAINING")
+    inside = {step.step: list(step.children) for step in all_of(training, "TRAINING STEP")}
+    after_saving = [node for node in training.children if node.name == "update_weights"]
+    for step, node in zip((3, 4), after_saving, strict=True):
+        inside[step].append(node)
+    for step, nodes in inside.items():
+        assert {node.name for node in nodes} == PARTS
+        for node in nodes:
+            assert node.duration == pytest.approx(logged[step][f"timing_s/{node.name}"], abs=0.05)
+
+
+@pytest.mark.trainers
+def test_the_text_has_the_nine_phases_and_no_parts(many: Done) -> None:
+    text = many.told("whole")
+    validation = ["PHASE: VALIDATION", "PHASE COMPLETE: VALIDATION"]
+    step = "PHASE: TRAINING STEP"
+    saved = "CHECKPOINT SAVED SUCCESSFULLY"
+    assert titles(text) == [
+        "PHASE: INITIALIZATION - Creating Resource Pools and Workers", "PHASE: PRE-TRAINING VALIDATION", *validation,
+        "PHASE: TRAINING START", step, step, "PHASE: PERIODIC VALIDATION (Step 2)", *validation, step,
+        "PHASE: CHECKPOINT SAVING (Step 3)", saved, step, "PHASE: CHECKPOINT SAVING (Step 4)", saved,
+        "PHASE: TRAINING COMPLETE", "PHASE: POST-TRAINING VALIDATION", *validation,
+        "ALL PHASES COMPLETE - Training Finished Successfully!",
+    ]  # fmt: skip
+    last = by_step(many.facts["whole"])[4][CORE]
+    assert f"📊 Validation [3/3] (100.0%) | Questions: 10/10 | Avg Reward: {last:.3f} |" in text
+    assert "[Epoch 2/2] Step 3/4 (75.0%)" in text
+    assert "PLAN" not in text
+
+
+@pytest.mark.trainers
+def test_the_parts_of_a_step_are_in_the_text_if_asked(many: Done) -> None:
+    told = titles(many.told("parts"))
+    first = told.index("PHASE: TRAINING STEP")
+    assert told[first + 1 : first + 6] == [
+        f"PHASE: {part}" for part in ("gen", "reward", "old_log_prob", "adv", "update_actor")
+    ]
+
+
+@pytest.mark.trainers
+def test_a_question_with_several_answers_is_one_question(many: Done) -> None:
+    run, logged = many.run("answers"), by_step(many.facts["answers"])
+    before, periodic, after = all_of(run, "VALIDATION")
+    for node, step in ((before, 0), (periodic, 2), (after, 4)):
+        assert node.counters["questions"] == 10
+        assert node.means["reward"] == pytest.approx(logged[step]["val-core/toy/reward/mean@3"])
+
+
+@pytest.mark.trainers
+def test_what_fails_is_told_where_it_failed(many: Done) -> None:
+    assert many.facts["failed"]["error"] == "RuntimeError"
+    run = many.run("failed")
+    assert [node.status for node in all_of(run, "TRAINING STEP")] == ["completed", "completed", "failed"]
+    told = titles(many.told("failed"))
+    assert told[-2:] == ["PHASE FAILED: update_actor", "RUN FAILED - in TRAINING > TRAINING STEP > update_actor"]
+
+
+@pytest.mark.trainers
+def test_ctrl_c_in_a_validation_is_told_as_that(many: Done) -> None:
+    assert many.facts["interrupted"]["error"] == "KeyboardInterrupt"
+    assert titles(many.told("interrupted"))[-2:] == [
+        "PHASE INTERRUPTED: VALIDATION", "RUN INTERRUPTED - in TRAINING > PERIODIC VALIDATION > VALIDATION",
+    ]  # fmt: skip
+
+
+@pytest.mark.trainers
+def test_a_run_that_only_validates_says_so(many: Done) -> None:
+    assert outline(many.run("val_only")) == WHOLE[:2]
+    assert titles(many.told("val_only"))[-1] == "PHASE: COMPLETE - Validation Only Mode"
+
+
+@pytest.mark.trainers
+def test_a_resumed_run_starts_at_its_step(many: Done) -> None:
+    run, facts = many.run("resumed"), many.facts["resumed"]
+    (training,) = all_of(run, "TRAINING")
+    assert (training.phase.start, training.done, training.total) == (3, 4, 4)
+    assert [node.step for node in all_of(run, "TRAINING STEP")] == list(by_step(facts)) == [4]
+    assert "[Epoch 2/2] Step 4/4 (100.0%)" in many.told("resumed")
+    assert "PLAN" not in many.told("resumed")
+
+
+@pytest.mark.trainers
+def test_phases_hang_under_what_the_program_has_open(many: Done) -> None:
+    run = many.run("inside")
+    assert run.name == "mine"
+    assert [child.name for child in run.children] == ["INITIALIZATION", "PRE-TRAINING VALIDATION", "TRAINING", "AFTER"]
+
+
+@pytest.mark.trainers
+def test_a_trainer_that_is_never_trained_has_no_other_inside_of_its_run(many: Done) -> None:
+    first, second = many.runs("second")
+    assert (first.status, outline(first)) == ("interrupted", WHOLE[:1])
+    assert (second.status, outline(second)) == ("completed", WHOLE[:2])
+
+
+@pytest.mark.trainers
+def test_in_a_ray_actor_the_environment_alone_is_enough(ray: Done) -> None:
+    legacy, v1, _ = ray.runs("log")
+    assert ray.facts["lazy"], "importing verl imported the trainer"
+    check_whole(legacy, ray.facts["legacy"])
+    assert "[META] PHASE: TRAINING START" in ray.text
+    check_whole(v1, ray.facts["v1"])
+
+
+@pytest.mark.trainers
+def test_v1_trains_the_same_with_and_without(ray: Done) -> None:
+    without = ray.facts["without"]
+    assert (without["phases"], ray.facts["phases"]) == (False, True)
+    assert without_times(ray.facts["v1"]) == without_times(without["v1"])
+    assert ray.facts["v1"]["saved"] == without["v1"]["saved"]
+    assert len(without["v1"]["saved"]) == 2
+
+
+@pytest.mark.trainers
+def test_the_parts_of_a_step_of_v1_are_those_that_verl_times(ray: Done) -> None:
+    first = all_of(ray.runs("log")[1], "TRAINING STEP")[0]
+    assert {node.name for node in first.children} == PARTS - {"reward"}
+    for node in first.children:
+        assert node.duration == pytest.approx(by_step(ray.facts["v1"])[1][f"timing_s/{node.name}"], abs=0.05)
+
+
+@pytest.mark.trainers
+def test_what_fails_in_v1_is_told_where_it_failed(ray: Done) -> None:
+    assert ray.facts["v1_failed"]["error"] == "no memory"
+    failed = ray.runs("log")[2]
+    assert failed.status == "failed"
+    assert all_of(failed, "update_actor")[-1].status == "failed"
