@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .. import TrainingPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from .. import PlanWarning
     from ..plan import Stretch
@@ -24,11 +24,11 @@ class LaterPlan(TrainingPlan):
         self.known: TrainingPlan | None = None
         self._counts: dict[str, int] = {}
 
-    def know(self, plan: TrainingPlan) -> None:
-        """Take what will run."""
+    def know(self, plan: TrainingPlan, *, unsure: Iterable[str] = ()) -> None:
+        """Take what will run; phases that may come more or less often than that are not held against the run."""
         self.known = plan
         self._counts.clear()
-        self._counts.update(plan.counts())
+        self._counts.update({name: count for name, count in plan.counts().items() if name not in unsure})
 
     def phases(self) -> Any:
         """Return the name and step of every phase, once they are known."""

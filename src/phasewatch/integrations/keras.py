@@ -151,7 +151,7 @@ class PhasewatchCallback(keras.callbacks.Callback):
         total = steps * epochs if steps and epochs else None
         start = epoch * (steps or 0)
         if self._plan is not None and total is not None and steps is not None:
-            self._plan.know(self._plan_of(total, steps, start))
+            self._plan.know(self._plan_of(total, steps, start), unsure=(_SAVING,))
         self._flow.end(self._flow.find("INITIALIZATION"))
         self._training = self._flow.begin("TRAINING", total=total, unit="step", start=start, epochs=epochs)
 
@@ -172,12 +172,12 @@ class PhasewatchCallback(keras.callbacks.Callback):
 
     @contained
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Take the metrics of the epoch; those of the validation have been told."""
+        """Take the metrics of the epoch, which are those of the run so far: of the last one, TRAINING has ended before."""
         self._end_step()
-        values = {name: value for name, value in _numbers(logs).items() if not name.startswith("val_")}
-        handle = self._training or self._own_run  # the last validation comes after the training
-        if handle is not None and values:
-            handle.log(values)
+        self._latest = (-1, {})
+        values = _numbers(logs)
+        if self._own_run is not None and values:
+            self._own_run.log(values)
 
     @contained
     def on_train_end(self, logs: Any = None) -> None:

@@ -18,14 +18,14 @@ from ._later import LaterPlan
 try:
     if "pytorch_lightning" in sys.modules and "lightning.pytorch" not in sys.modules:
         from pytorch_lightning import Callback
-        from pytorch_lightning.callbacks import ModelCheckpoint
+        from pytorch_lightning.callbacks import GradientAccumulationScheduler, ModelCheckpoint
     else:
         try:
             from lightning.pytorch import Callback
-            from lightning.pytorch.callbacks import ModelCheckpoint
+            from lightning.pytorch.callbacks import GradientAccumulationScheduler, ModelCheckpoint
         except ModuleNotFoundError:
             from pytorch_lightning import Callback
-            from pytorch_lightning.callbacks import ModelCheckpoint
+            from pytorch_lightning.callbacks import GradientAccumulationScheduler, ModelCheckpoint
 except ImportError as error:
     raise ImportError(
         f"phasewatch.integrations.lightning needs Lightning, pip install phasewatch[lightning]: {error}", name=error.name
@@ -86,7 +86,7 @@ class PhasewatchCallback(Callback):
         self._around: Phase | None = None  # PERIODIC VALIDATION and its like
         self._loop: Phase | None = None  # that counts the batches of an evaluation
         self._step_began_at = 0  # optimizer steps done
-        self._metrics: dict[str, int] = {}  # which object each one was when it was looked at last
+        self._metrics: dict[str, int] = {}  # where each one was in memory when it was looked at last
         self._free: Callable[[], None] | None = None  # takes away what is around save_checkpoint
         self._has_warned = False
 
@@ -134,7 +134,7 @@ class PhasewatchCallback(Callback):
         self._flow.end(self._flow.find("INITIALIZATION"))
         outlook = _Outlook(trainer, pl_module)
         if self._plan is not None and outlook.total is not None:
-            self._plan.know(outlook.plan())
+            self._plan.know(outlook.plan(), unsure=("CHECKPOINT SAVING",))
         epochs = {"epochs": trainer.max_epochs} if (trainer.max_epochs or -1) > 0 else {}
         self._training = self._flow.begin("TRAINING", total=outlook.total, unit="step", start=outlook.start, **epochs)
 
@@ -180,20 +180,15 @@ class PhasewatchCallback(Callback):
     # Validation, test and prediction.
 
     @contained
-    def on_sanity_check_start(self, trainer: Any, pl_module: Any) -> None:
-        """Begin what is no validation: a few batches, to see that nothing breaks. It stays inside INITIALIZATION."""
-        if self._flow:
-            self._loop = self._flow.begin("SANITY CHECK", **_batches(trainer, trainer.num_sanity_val_batches, "val"))
-
-    @contained
-    def on_sanity_check_end(self, trainer: Any, pl_module: Any) -> None:
-        """End it."""
-        self._end_loop()
-
-    @contained
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
-        """Begin a validation: inside training, after its last step, or alone."""
-        if not self._flow or trainer.sanity_checking:
+        """Begin a validation: inside training, after its last step, or alone.
+
+        The sanity check is none: a few batches, to see that nothing breaks. It is a part of INITIALIZATION.
+        """
+        if not self._flow:
+            return
+        if trainer.sanity_checking:
+            self._loop = self._flow.begin("SANITY CHECK", **_batches(trainer, trainer.num_sanity_val_batches, "val"))
             return
         training = self._training
         if training is None:
@@ -208,8 +203,10 @@ class PhasewatchCallback(Callback):
 
     @contained
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
-        """End it, with its metrics."""
-        if not trainer.sanity_checking:
+        """End it, with its metrics; those of the sanity check are of no use."""
+        if trainer.sanity_checking:
+            self._end_loop()
+        else:
             self._end_evaluation(trainer)
 
     @contained
@@ -296,18 +293,26 @@ class PhasewatchCallback(Callback):
                 of the host already: what is on a device would have to be waited for.
         """
         metrics = trainer.callback_metrics
-        # A metric that is logged again is another object, and the one before it lived until then.
-        new = {name: value for name, value in metrics.items() if self._metrics.get(name) != id(value)}
-        self._metrics = {name: id(value) for name, value in metrics.items()}
+        # One that is logged again is in new memory, since what it was before was kept until then.
+        places = {name: _place(value) for name, value in metrics.items()}
+        new = [name for name, place in places.items() if self._metrics.get(name) != place]
+        self._metrics = places
         if handle is None:
             return
-        told: dict[int, str] = {}  # "loss_step" is the same object as "loss"
+        told: dict[int, str] = {}  # "loss_step" is the same as "loss"
         for name in sorted(new, key=len):
-            told.setdefault(id(new[name]), name)
-        values = {name: _number(new[name], is_logged) for name in told.values()}
+            told.setdefault(places[name], name)
+        values = {name: _number(metrics[name], is_logged) for name in told.values()}
         known = {name: value for name, value in values.items() if value is not None}
         if known:
             handle.log(known)
+
+
+def _place(value: Any) -> int:
+    try:
+        return int(value.data_ptr())
+    except Exception:  # no tensor, or one whose memory is elsewhere
+        return id(value)
 
 
 def _number(value: Any, is_logged: bool) -> float | None:
@@ -350,7 +355,9 @@ class _Outlook:
     def __init__(self, trainer: Any, module: Any) -> None:
         self._trainer = trainer
         is_automatic = bool(module.automatic_optimization)
-        self._each = [1] if not is_automatic else None  # batches in a step, by epoch; None for what the trainer says
+        self._is_automatic = is_automatic
+        schedulers = [one for one in trainer.callbacks if isinstance(one, GradientAccumulationScheduler)]
+        self._scheduler = schedulers[-1] if schedulers else None
         self.batches = _whole(trainer.num_training_batches)  # of an epoch
         self.start = trainer.global_step if is_automatic else trainer.fit_loop.total_batch_idx + 1
         limit = trainer.max_steps if trainer.max_steps is not None and trainer.max_steps >= 0 else None
@@ -369,17 +376,17 @@ class _Outlook:
 
     def batches_of(self, epoch: int) -> int:
         """Return the batches of a step in an epoch, counted from 0."""
-        if self._each is not None:
+        if not self._is_automatic:
             return 1
-        scheduler = getattr(self._trainer, "accumulation_scheduler", None)
-        if scheduler is not None:
-            return int(scheduler.get_accumulate_grad_batches(epoch))
+        if self._scheduler is not None:
+            return int(self._scheduler.get_accumulate_grad_batches(epoch))
         return int(self._trainer.accumulate_grad_batches)
 
     def plan(self) -> TrainingPlan:
         """Return the plan; validations and saves that come at no steady pace are left out of it."""
         total = self.total or 0
         test_freq, save_freq = self._validates_every() or -1, self._saves_every() or -1
+        each = self.steps_of(0)
         return TrainingPlan(
             total,
             start_step=self.start,
@@ -387,13 +394,13 @@ class _Outlook:
             test_freq=test_freq,
             val_after_train=test_freq > 0 and total % test_freq == 0,
             save_freq=save_freq,
+            saves_last=save_freq > 0 and save_freq == each,  # the end of an epoch, even of one that is cut short
         )
 
     @property
     def _steady(self) -> int | None:
         """Batches of a step, if all epochs have as many."""
-        scheduler = getattr(self._trainer, "accumulation_scheduler", None)
-        is_steady = self._each is not None or scheduler is None or set(scheduler.scheduling) <= {0}
+        is_steady = not self._is_automatic or self._scheduler is None or set(self._scheduler.scheduling) <= {0}
         return self.batches_of(0) if is_steady else None
 
     def _validates_every(self) -> int | None:
