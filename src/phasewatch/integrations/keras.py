@@ -317,7 +317,9 @@ def _numbers(logs: Any) -> dict[str, float]:
 def _saves_every(callbacks: Any, steps: int) -> int:
     """Return after how many steps the model is saved each time; -1 if it is not, or at no steady pace."""
     callbacks = callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
-    savers = [one for one in callbacks if isinstance(one, (keras.callbacks.ModelCheckpoint, keras.callbacks.BackupAndRestore))]
+    savers = [
+        one for one in callbacks if isinstance(one, (keras.callbacks.ModelCheckpoint, keras.callbacks.BackupAndRestore))
+    ]
     if len(savers) != 1 or getattr(savers[0], "save_best_only", False):
         return -1
     freq = getattr(savers[0], "save_freq", None)
@@ -360,8 +362,8 @@ def _install() -> None:
             missing.append(name)
     if missing:
         warnings.warn(
-            f"PhasewatchCallback: keras.Model has no {', '.join(missing)}. How fit, evaluate or predict begin and fail, or what "
-            "is saved, is not told; all else is. Try another version of phasewatch, or open phases by hand",
+            f"PhasewatchCallback: keras.Model has no {', '.join(missing)}. How fit, evaluate or predict begin and fail, or "
+            "what is saved, is not told; all else is. Try another version of phasewatch, or open phases by hand",
             PhasewatchWarning,
             stacklevel=3,
         )

@@ -1,6 +1,6 @@
 """The phases of a Lightning `Trainer`.
 
-    trainer = Trainer(..., callbacks=[PhasewatchCallback()])
+trainer = Trainer(..., callbacks=[PhasewatchCallback()])
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from .. import Phase
@@ -57,8 +57,8 @@ class StepCutError(BaseException):
 class PhasewatchCallback(Callback):
     """Tells the phases of a trainer: initialization, sanity check, training and its steps, validations, saves.
 
-    Where the program has opened a run or a phase, they hang under that; else each call of ``fit``, ``validate``, ``test`` and
-    ``predict`` is a run of its own. It leaves nothing in checkpoints.
+    Where the program has opened a run or a phase, they hang under that; else each call of ``fit``, ``validate``, ``test``
+    and ``predict`` is a run of its own. It leaves nothing in checkpoints.
 
     Args:
         name: of the run; by default that of the trainer's method.
@@ -97,12 +97,11 @@ class PhasewatchCallback(Callback):
         """Begin the run and its INITIALIZATION."""
         if next((one for one in trainer.callbacks if isinstance(one, PhasewatchCallback)), self) is not self:
             return  # another one of us tells it all
+        stage = str(getattr(stage, "value", stage))  # a member of an enumeration
         self._plan = LaterPlan() if stage == "fit" else None
         self._training = self._step = self._around = self._loop = None
         self._metrics = {}
-        self._flow.begin_run(
-            str(self._name or stage), plan=self._plan, message=_MESSAGES.get(stage), **self._options
-        )
+        self._flow.begin_run(str(self._name or stage), plan=self._plan, message=_MESSAGES.get(stage), **self._options)
         self._flow.begin("INITIALIZATION", message="Setting up Trainer, Model and Data")
         if stage == "fit":
             self._surround_saves(trainer)
@@ -156,6 +155,7 @@ class PhasewatchCallback(Callback):
         if self._step is None or self._training is None:
             return
         if pl_module.automatic_optimization and trainer.global_step == self._step_began_at:
+            self._take_metrics(trainer, None, False)
             return
         # Lightning makes numbers of these itself then, for its loggers.
         is_logged = bool(trainer.loggers) and (self._training.done + 1) % max(1, trainer.log_every_n_steps) == 0
@@ -275,8 +275,8 @@ class PhasewatchCallback(Callback):
             if not self._has_warned:
                 self._has_warned = True
                 warnings.warn(
-                    f"PhasewatchCallback: {type(trainer).__name__} has no save_checkpoint, by which saves are known. They are "
-                    "not told, and all else is. Try another version of phasewatch, or open CHECKPOINT SAVING by hand",
+                    f"PhasewatchCallback: {type(trainer).__name__} has no save_checkpoint, by which saves are known. They "
+                    "are not told, and all else is. Try another version of phasewatch, or open CHECKPOINT SAVING by hand",
                     PhasewatchWarning,
                     stacklevel=2,
                 )
@@ -293,7 +293,8 @@ class PhasewatchCallback(Callback):
                 of the host already: what is on a device would have to be waited for.
         """
         metrics = trainer.callback_metrics
-        # One that is logged again is in new memory, since what it was before was kept until then.
+        # One that is logged again is in new memory, since what it was before is kept until then; for this they are looked at
+        # after each batch.
         places = {name: _place(value) for name, value in metrics.items()}
         new = [name for name, place in places.items() if self._metrics.get(name) != place]
         self._metrics = places

@@ -12,6 +12,7 @@ import json
 import os
 import pickle
 import sys
+import threading
 import traceback
 from typing import Any
 
@@ -45,10 +46,12 @@ class Witness(keras.callbacks.Callback):
         super().__init__()
         self.async_safe = not at_once
         self.losses: list[float] = []
+        self.called: set[str] = set()
         self.validations: list[Any] = []
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.losses.append(logs["loss"])
+        self.called.add("here" if threading.current_thread() is threading.main_thread() else "elsewhere")
 
     def on_test_end(self, logs: Any = None) -> None:
         self.validations.append(logs)
@@ -127,6 +130,7 @@ def training(
         "text": said.getvalue(),
         "errors": error.getvalue(),
         "losses": witness.losses,
+        "called": sorted(witness.called),
         "validations": witness.validations,
         "weights": [weight.tolist() for weight in made.get_weights()],
         "iterations": int(made.optimizer.iterations),
@@ -157,7 +161,7 @@ def by_hand() -> Facts:
         callbacks.on_test_end({"loss": 1.0})
         callbacks.on_epoch_end(0, {"loss": 1.0})
         callbacks.on_train_end()
-    return {"text": said.getvalue(), "errors": "", "current": repr(phasewatch.current())}
+    return {"text": said.getvalue(), "errors": "", "error": None, "current": repr(phasewatch.current())}
 
 
 def main(folder: str) -> None:

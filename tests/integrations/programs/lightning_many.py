@@ -194,8 +194,8 @@ def training(
 
 def whole(**more: Any) -> Any:
     return {
-        "val": [loader(3), loader(2)], "max_epochs": 2, "accumulate_grad_batches": 2, "val_check_interval": 0.5, "logger": True,
-        "log_every_n_steps": 1, "callbacks": [ModelCheckpoint(every_n_train_steps=4, save_top_k=-1, filename="{step}")],
+        "val": [loader(3), loader(2)], "max_epochs": 2, "accumulate_grad_batches": 2, "val_check_interval": 0.5,
+        "logger": True, "log_every_n_steps": 1, "callbacks": [ModelCheckpoint(every_n_train_steps=4, save_top_k=-1, filename="{step}")],
     } | more  # fmt: skip
 
 
@@ -211,15 +211,16 @@ def main(folder: str) -> None:
     if "pytorch_lightning" in sys.argv:
         do("other", Model(), val=loader(2), max_epochs=1, **few)
         facts["other"]["class"] = PhasewatchCallback.__mro__[1].__module__
+        do("asked", Model(), watched=False, max_epochs=1, **few)
+        os.environ["PHASEWATCH_LIGHTNING"] = "0"
+        do("asleep", Model(), watched=False, max_epochs=1, **few)
     else:
         do("whole", Model(), key="bare", watched=False, **whole())
         do("whole", Model(), **whole())
-        checkpoint = "whole-with/checkpoints/step=4.ckpt"
-        (facts["whole"]["checkpoint"],) = [
-            sorted(torch.load(os.path.join(place, name), weights_only=False)["callbacks"])
-            for place, _, names in os.walk("whole-with") for name in names if name == "step=4.ckpt"
-        ]  # fmt: skip
-        (checkpoint,) = [os.path.join(place, "step=4.ckpt") for place, _, names in os.walk("whole-with") if "step=4.ckpt" in names]
+        (checkpoint,) = [
+            os.path.join(place, "step=4.ckpt") for place, _, names in os.walk("whole-with") if "step=4.ckpt" in names
+        ]
+        facts["whole"]["checkpoint"] = sorted(torch.load(checkpoint, weights_only=False)["callbacks"])
         do("resumed", Model(), **whole(ckpt_path=checkpoint))
         do("nothing-left", Model(), max_steps=4, val=loader(2), ckpt_path=checkpoint, accumulate_grad_batches=2, **few)
         do("by-steps", Model(), max_steps=11, max_epochs=-1, val=loader(2))
