@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import phasewatch
-from phasewatch import PhaseEnded, PhasewatchWarning
+from phasewatch import MetricsLogged, PhaseEnded, PhasewatchWarning
 from phasewatch.integrations import _entry
 
 if TYPE_CHECKING:
@@ -306,8 +307,9 @@ def test_the_entry_points_sleep_unless_they_are_asked(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("group", ["lightning.pytorch.callbacks_factory", "pytorch_lightning.callbacks_factory"])
 def test_the_entry_points_lead_there(group: str) -> None:
-    (found,) = [one for one in entry_points(group=group) if one.name == "phasewatch"]
-    assert found.load() is _entry.lightning_callbacks
+    project = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    (value,) = re.findall(rf'^\[project\.entry-points\."{re.escape(group)}"\]\nphasewatch = "(.*)"$', project, re.MULTILINE)
+    assert EntryPoint("phasewatch", value, group).load() is _entry.lightning_callbacks
 
 
 def test_an_entry_point_that_fails_is_logged_and_not_seen(
@@ -319,14 +321,65 @@ def test_an_entry_point_that_fails_is_logged_and_not_seen(
     assert "the trainer goes on without it" in caplog.text
 
 
-def test_a_trainer_whose_saves_have_moved_is_told_once_and_all_else_works(mocker: MockerFixture, phaselog: PhaseLog) -> None:
+def without_lightning(mocker: MockerFixture) -> Any:
+    """The integration, over a framework of which there is nothing but the names."""
     framework: Any = ModuleType("lightning.pytorch")
     parts: Any = ModuleType("lightning.pytorch.callbacks")
     framework.Callback, parts.ModelCheckpoint, parts.GradientAccumulationScheduler = (type("One", (), {}) for _ in range(3))
     named = {"lightning": ModuleType("lightning"), "lightning.pytorch": framework, "lightning.pytorch.callbacks": parts}
     mocker.patch.dict(sys.modules, named)
     sys.modules.pop("phasewatch.integrations.lightning", None)
-    callback = importlib.import_module("phasewatch.integrations.lightning").PhasewatchCallback()
+    return importlib.import_module("phasewatch.integrations.lightning")
+
+
+class OnDevice:
+    """A metric on a device that this machine does not have: what asks for its number waits for the device."""
+
+    device = SimpleNamespace(type="cuda")
+
+    def __init__(self, place: int) -> None:
+        self.place, self.waits = place, 0
+
+    def data_ptr(self) -> int:
+        return self.place
+
+    def numel(self) -> int:
+        return 1
+
+    def item(self) -> float:
+        self.waits += 1
+        return 0.5
+
+
+def test_no_step_waits_for_a_device_but_where_lightning_does(mocker: MockerFixture, phaselog: PhaseLog) -> None:
+    callback = without_lightning(mocker).PhasewatchCallback()
+    module = SimpleNamespace(automatic_optimization=True)
+    trainer = SimpleNamespace(
+        callbacks=[callback], loggers=["one"], log_every_n_steps=2, global_step=0, current_epoch=0, max_epochs=1,
+        max_steps=-1,
+        num_training_batches=4, accumulate_grad_batches=1, enable_validation=False, val_check_batch=4, fast_dev_run=False,
+        check_val_every_n_epoch=1, checkpoint_callbacks=[], progress_bar_metrics={}, save_checkpoint=None,
+    )  # fmt: skip
+    loss, shown = OnDevice(0), OnDevice(0)
+    callback.setup(trainer, module, stage="fit")
+    trainer.callback_metrics = {}
+    callback.on_train_start(trainer, module)
+    for number in range(1, 5):
+        loss, shown = OnDevice(number), OnDevice(-number)
+        trainer.callback_metrics = {"loss": loss, "shown": shown}
+        trainer.progress_bar_metrics = {"shown_step": float(number)}
+        callback.on_train_batch_start(trainer, module, None, 0)
+        trainer.global_step += 1
+        callback.on_train_batch_end(trainer, module, None, None, 0)
+        is_logged = number % 2 == 0
+        assert (loss.waits, shown.waits) == (is_logged, is_logged)
+        told = [event.values for event in phaselog.events if isinstance(event, MetricsLogged)][-1]
+        assert told == ({"loss": 0.5, "shown": 0.5} if is_logged else {"shown": number})
+    callback.teardown(trainer, module, stage="fit")
+
+
+def test_a_trainer_whose_saves_have_moved_is_told_once_and_all_else_works(mocker: MockerFixture, phaselog: PhaseLog) -> None:
+    callback = without_lightning(mocker).PhasewatchCallback()
     trainer = SimpleNamespace(callbacks=[callback])
     with pytest.warns(PhasewatchWarning, match="has no save_checkpoint.*Try another version") as said:
         for _ in range(2):

@@ -304,6 +304,9 @@ class PhasewatchCallback(Callback):
         for name in sorted(new, key=len):
             told.setdefault(places[name], name)
         values = {name: _number(metrics[name], is_logged) for name in told.values()}
+        if None in values.values():
+            shown = trainer.progress_bar_metrics  # numbers already
+            values |= {name: shown.get(name, shown.get(f"{name}_step")) for name, value in values.items() if value is None}
         known = {name: value for name, value in values.items() if value is not None}
         if known:
             handle.log(known)

@@ -194,9 +194,14 @@ def training(
 
 def whole(**more: Any) -> Any:
     return {
-        "val": [loader(3), loader(2)], "max_epochs": 2, "accumulate_grad_batches": 2, "val_check_interval": 0.5,
-        "logger": True, "log_every_n_steps": 1, "callbacks": [ModelCheckpoint(every_n_train_steps=4, save_top_k=-1, filename="{step}")],
-    } | more  # fmt: skip
+        "val": [loader(3), loader(2)],
+        "max_epochs": 2,
+        "accumulate_grad_batches": 2,
+        "val_check_interval": 0.5,
+        "logger": True,
+        "log_every_n_steps": 1,
+        "callbacks": [ModelCheckpoint(every_n_train_steps=4, save_top_k=-1, filename="{step}")],
+    } | more
 
 
 def main(folder: str) -> None:
