@@ -351,18 +351,41 @@ class OnDevice:
         return 0.5
 
 
+def a_trainer(callback: Any, **options: Any) -> Any:
+    defaults: dict[str, Any] = {
+        "callbacks": [callback], "loggers": [], "log_every_n_steps": 2, "global_step": 0, "current_epoch": 0,
+        "max_epochs": 1, "max_steps": -1, "num_training_batches": 4, "accumulate_grad_batches": 1, "enable_validation": False,
+        "val_check_batch": 4, "check_val_every_n_epoch": 1, "checkpoint_callbacks": [], "fast_dev_run": False,
+        "progress_bar_metrics": {}, "callback_metrics": {}, "save_checkpoint": None,
+    }  # fmt: skip
+    return SimpleNamespace(**(defaults | options))
+
+
+def logged(phaselog: PhaseLog) -> list[Any]:
+    return [dict(event.values) for event in phaselog.events if isinstance(event, MetricsLogged)]
+
+
+def test_a_metric_of_a_step_is_new_in_the_memory_that_it_had_two_batches_ago(
+    mocker: MockerFixture, phaselog: PhaseLog
+) -> None:
+    callback = without_lightning(mocker).PhasewatchCallback()
+    module, trainer = SimpleNamespace(automatic_optimization=True), a_trainer(callback, accumulate_grad_batches=2)
+    callback.setup(trainer, module, stage="fit")
+    callback.on_train_start(trainer, module)
+    for number in range(4):
+        trainer.callback_metrics = {"loss": OnDevice(number % 2), "old": OnDevice(7)}
+        trainer.progress_bar_metrics = {"loss": float(number), "old": 7.0}
+        callback.on_train_batch_start(trainer, module, None, 0)
+        trainer.global_step += number % 2
+        callback.on_train_batch_end(trainer, module, None, None, 0)
+    callback.teardown(trainer, module, stage="fit")
+    assert logged(phaselog) == [{"loss": 1.0}, {"loss": 3.0}]
+
+
 def test_no_step_waits_for_a_device_but_where_lightning_does(mocker: MockerFixture, phaselog: PhaseLog) -> None:
     callback = without_lightning(mocker).PhasewatchCallback()
-    module = SimpleNamespace(automatic_optimization=True)
-    trainer = SimpleNamespace(
-        callbacks=[callback], loggers=["one"], log_every_n_steps=2, global_step=0, current_epoch=0, max_epochs=1,
-        max_steps=-1,
-        num_training_batches=4, accumulate_grad_batches=1, enable_validation=False, val_check_batch=4, fast_dev_run=False,
-        check_val_every_n_epoch=1, checkpoint_callbacks=[], progress_bar_metrics={}, save_checkpoint=None,
-    )  # fmt: skip
-    loss, shown = OnDevice(0), OnDevice(0)
+    module, trainer = SimpleNamespace(automatic_optimization=True), a_trainer(callback, loggers=["one"])
     callback.setup(trainer, module, stage="fit")
-    trainer.callback_metrics = {}
     callback.on_train_start(trainer, module)
     for number in range(1, 5):
         loss, shown = OnDevice(number), OnDevice(-number)
@@ -373,8 +396,7 @@ def test_no_step_waits_for_a_device_but_where_lightning_does(mocker: MockerFixtu
         callback.on_train_batch_end(trainer, module, None, None, 0)
         is_logged = number % 2 == 0
         assert (loss.waits, shown.waits) == (is_logged, is_logged)
-        told = [event.values for event in phaselog.events if isinstance(event, MetricsLogged)][-1]
-        assert told == ({"loss": 0.5, "shown": 0.5} if is_logged else {"shown": number})
+        assert logged(phaselog)[-1] == ({"loss": 0.5, "shown": 0.5} if is_logged else {"shown": number})
     callback.teardown(trainer, module, stage="fit")
 
 

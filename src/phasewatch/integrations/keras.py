@@ -153,7 +153,8 @@ class PhasewatchCallback(keras.callbacks.Callback):
         if self._plan is not None and total is not None and steps is not None:
             self._plan.know(self._plan_of(total, steps, start), unsure=(_SAVING,))
         self._flow.end(self._flow.find("INITIALIZATION"))
-        self._training = self._flow.begin("TRAINING", total=total, unit="step", start=start, epochs=epochs)
+        known = {} if epochs is None else {"epochs": epochs}
+        self._training = self._flow.begin("TRAINING", total=total, unit="step", start=start, **known)
 
     @contained
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
