@@ -354,9 +354,9 @@ class OnDevice:
 def a_trainer(callback: Any, **options: Any) -> Any:
     defaults: dict[str, Any] = {
         "callbacks": [callback], "loggers": [], "log_every_n_steps": 2, "global_step": 0, "current_epoch": 0,
-        "max_epochs": 1, "max_steps": -1, "num_training_batches": 4, "accumulate_grad_batches": 1, "enable_validation": False,
-        "val_check_batch": 4, "check_val_every_n_epoch": 1, "checkpoint_callbacks": [], "fast_dev_run": False,
-        "progress_bar_metrics": {}, "callback_metrics": {}, "save_checkpoint": None,
+        "max_epochs": 1, "max_steps": -1, "num_training_batches": 4, "accumulate_grad_batches": 1,
+        "enable_validation": False, "val_check_batch": 4, "check_val_every_n_epoch": 1, "checkpoint_callbacks": [],
+        "fast_dev_run": False, "progress_bar_metrics": {}, "callback_metrics": {}, "save_checkpoint": None,
     }  # fmt: skip
     return SimpleNamespace(**(defaults | options))
 
