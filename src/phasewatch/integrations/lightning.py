@@ -295,14 +295,15 @@ class PhasewatchCallback(Callback):
         metrics = trainer.callback_metrics
         # One that is logged again is in new memory, since what it was before is kept until then; for this they are looked at
         # after each batch.
-        places = {name: _place(value) for name, value in metrics.items()}
-        new = [name for name, place in places.items() if self._metrics.get(name) != place]
-        self._metrics = places
-        if handle is None:
-            return
+        before, places = self._metrics, {}
         told: dict[int, str] = {}  # "loss_step" is the same as "loss"
-        for name in sorted(new, key=len):
-            told.setdefault(places[name], name)
+        for name, value in metrics.items():
+            place = places[name] = _place(value)
+            if before.get(name) != place and len(name) < len(told.get(place, name + " ")):
+                told[place] = name
+        self._metrics = places
+        if handle is None or not told:
+            return
         values = {name: _number(metrics[name], is_logged) for name in told.values()}
         if None in values.values():
             shown = trainer.progress_bar_metrics  # numbers already
