@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import phasewatch
-from phasewatch import PhaseEnded, PhasewatchWarning
+from phasewatch import MetricsLogged, PhaseEnded, PhasewatchWarning
 
 if TYPE_CHECKING:
     from pytest_mock import MockerFixture
@@ -249,6 +250,36 @@ def test_nothing_fails_and_nothing_stays_open(done: Done) -> None:
     for name, facts in done.facts.items():
         assert "the trainer goes on" not in facts["errors"], name
         assert facts["current"] == "None" or name == "unseen-failing", name
+
+
+def test_numbers_that_come_late_are_never_those_of_another_step(mocker: MockerFixture, phaselog: PhaseLog) -> None:
+    keras: Any = ModuleType("keras")
+    methods = ("fit", "evaluate", "predict", "save", "save_weights")
+    keras.Model = type("Model", (), {name: lambda self, callbacks=None: None for name in methods})
+    keras.callbacks = SimpleNamespace(
+        Callback=type("Callback", (), {"params": {"steps": 3, "epochs": 1}}), ModelCheckpoint=int, BackupAndRestore=int
+    )
+    mocker.patch.dict(sys.modules, {"keras": keras})
+    sys.modules.pop("phasewatch.integrations.keras", None)
+    callback = importlib.import_module("phasewatch.integrations.keras").PhasewatchCallback()
+
+    def elsewhere(batch: int, loss: float) -> None:
+        thread = threading.Thread(target=callback.on_train_batch_end, args=(batch, {"loss": loss}))
+        thread.start()
+        thread.join()
+
+    callback.on_train_begin()
+    callback.on_epoch_begin(0)
+    callback.on_train_batch_begin(0)
+    elsewhere(0, 1.0)
+    callback.on_train_batch_begin(1)  # whose numbers are not there when the next one begins
+    callback.on_train_batch_begin(2)
+    elsewhere(1, 2.0)
+    elsewhere(2, 3.0)
+    callback.on_epoch_end(0, {})
+    callback.on_train_end()
+    told = [dict(event.values) for event in phaselog.events if isinstance(event, MetricsLogged)]
+    assert told == [{"loss": 1.0}, {"loss": 3.0}]  # of the first and of the last
 
 
 def test_methods_that_have_moved_are_told_once_and_the_others_are_surrounded(
