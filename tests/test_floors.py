@@ -57,8 +57,13 @@ ROOMS = {
     ],
     "sinks": [{"jsonl", "live", "otel", "queued", "region", "stdlib"}, {"console"}, {"__init__"}],
     "eta": [{"lengths"}, {"forecast"}, {"__init__"}],
-    # One file a framework, between what they share and what imports none of it.
-    "integrations": [{"_flow", "_later"}, {"transformers", "verl"}, {"_verl_plugin", "__init__"}],
+    # One file a framework, between what they share and what frameworks find without asking for it.
+    "integrations": [
+        {"_flow", "_later"},
+        {"keras", "lightning", "transformers", "verl"},
+        {"_entry", "_verl_plugin"},
+        {"__init__"},
+    ],
     "plan": [{"shell", "values"}, {"schedule"}, {"configuration"}, {"training"}, {"__init__"}],
 }
 

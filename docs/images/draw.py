@@ -34,11 +34,10 @@ def console() -> Console:
 def a_run(screen: Console) -> None:
     """The end of a training run on a fake clock."""
     clock = FakeClock()
-    plan = phasewatch.TrainingPlan(35, epochs=3, steps_per_epoch=12, start_step=33, val_before_train=False)
-    with phasewatch.run("grpo", clock=clock, plan=plan, sinks=[ConsoleSink(screen)]):
+    with phasewatch.run("grpo", clock=clock, sinks=[ConsoleSink(screen)]):
         with phase("TRAINING", total=35, unit="step", epochs=3, start=33) as training:
             for _ in range(2):
-                with training.step() as step:
+                with training.step(epoch=3) as step:
                     clock.advance(42)
                     screen.print("ACTIVE_TRAJ_NUM: [512, 287, 45, 23]", highlight=False)
                     step.log({"timing_s/gen": 11.234}, loss=0.234, kl=0.012, finish_ratio=0.955)
@@ -82,7 +81,7 @@ def a_live_view(screen: Console) -> None:
         phase("TRAINING", total=35, unit="step", epochs=3, start=18) as training,
     ):
         for _ in range(2):
-            with training.step() as step:
+            with training.step(epoch=3) as step:
                 clock.advance(42)
                 step.log(loss=0.234, kl=0.012, finish_ratio=0.955)
         with (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .. import TrainingPlan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from .. import PlanWarning
     from ..plan import Stretch
@@ -25,14 +25,16 @@ class LaterPlan(TrainingPlan):
         self._known: TrainingPlan | None = None
         self._counts: dict[str, int] = {}
 
-    def know(self, plan: TrainingPlan, counts: Mapping[str, int] | None = None) -> None:
+    def know(self, plan: TrainingPlan, counts: Mapping[str, int] | None = None, *, unsure: Iterable[str] = ()) -> None:
         """Take what will run, and how often each phase of it; by default as often as the plan says.
 
-        Phases that are left out of the counts may come as often as they like.
+        Phases that are left out of the counts, or unsure, may come as often as they like.
         """
         self._known = plan
         self._counts.clear()
         self._counts.update(plan.counts() if counts is None else counts)
+        for name in unsure:
+            self._counts.pop(name, None)
 
     @property
     def known(self) -> TrainingPlan | None:
