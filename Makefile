@@ -12,13 +12,14 @@ PIP := -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench test-trainers clean
+.PHONY: help run test check bench bench-trainers test-trainers clean
 
 help:
 	@echo "make run            a small real training run that announces all its phases; leaves training.log"
 	@echo "make test           the tests, in random order, with branch coverage"
 	@echo "make check          ruff and mypy --strict"
 	@echo "make bench          phasewatch beside its peers: what it costs, and how far its ETAs are off"
+	@echo "make bench-trainers what it adds to a step of real trainers"
 	@echo "make test-trainers  the long tests against real trainers"
 	@echo "make clean          remove what these commands made"
 
@@ -38,6 +39,10 @@ check: $(VENV)/check.stamp
 bench: $(VENV)/bench.stamp
 	$(BIN)/python benchmarks/compare.py $(ARGS)
 	$(BIN)/python benchmarks/eta.py $(ARGS)
+
+bench-trainers: $(TRAINERS)/stamp $(VERL)/stamp
+	$(TRAINERS)/bin/python benchmarks/trainers.py transformers lightning keras
+	$(VERL)/bin/python benchmarks/trainers.py verl
 
 test-trainers: $(VENV)/test.stamp $(TRAINERS)/stamp $(VERL)/stamp
 	$(BIN)/python -m pytest -m long

@@ -33,6 +33,7 @@ _WARM_UP = 3.0  # spreads by which the first one must be longer to be left out
 _OUTLYING, _IN_A_ROW = 4.0, 3  # spreads from the level beyond which one is drawn in, and how many of them are a new level
 _OUTLYING_SQUARED = _OUTLYING**2
 _LAG = 5  # durations by which that level follows
+_FEW, _SOON = 8, 1.0  # durations, and seconds, in which what is expected may change much
 _NEGLIGIBLE = -5.0  # logarithm of a story's weight beside the best one's
 _SHORTEST, _LONGEST = 1e-12, 1e18  # seconds: there is no logarithm of nothing, and a clock may jump
 
@@ -116,8 +117,8 @@ class Lengths:
 
     __slots__ = (
         "_beyond", "_bunch", "_bunched", "_bunched_seconds", "_bunched_units", "_evidence", "_first", "_groups", "_last",
-        "_level", "_noise", "_open", "_prior", "_size", "_squares", "_stories", "_summed", "_sums", "_told", "_variance",
-        "_weighed", "_weighed_wholly", "_weighing", "count",
+        "_level", "_new_seconds", "_noise", "_open", "_prior", "_size", "_squares", "_stories", "_summed", "_sums", "_told",
+        "_variance", "_weighed", "_weighed_wholly", "_weighing", "count",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -137,6 +138,7 @@ class Lengths:
         self._noise = _NOISE**2
         self._prior: tuple[float, float] | None = None
         self._weighed = self._weighed_wholly = 0  # count when that was done
+        self._new_seconds = 0.0  # in the durations since then
         self._variance = 0.0  # of one unit, as a logarithm
         self._sums = _Sums()
         self._summed = 0  # groups in them
@@ -184,6 +186,7 @@ class Lengths:
         logarithm = log(each)
         count = self.count
         self.count = count + 1
+        self._new_seconds += seconds
         if self._first is None:
             self._first = _Group(1, units, seconds, units * logarithm)
             return
@@ -244,8 +247,7 @@ class Lengths:
         if not self._squares and self._is_even(first):
             own, told = self._mean(first), float(self.count)
         else:
-            # Of many, one more changes little.
-            if self._weighed == 0 or self.count - self._weighed > self.count / 128:
+            if self._is_stale():
                 self._weigh(self._seen() + units if whole is None else whole)
             stories, told = self._stories, self._told
             base = stories[0].level if stories else self._mean(first)  # equal levels give exactly that level
@@ -257,6 +259,13 @@ class Lengths:
             return units * expected  # a first one of such a length warms up
         share = self._spread_squared() * precision
         return units * (share * expected + told * own) / (share + told)
+
+    def _is_stale(self) -> bool:
+        """Whether enough is new for the stories to be weighed again: of many durations, or in a second, little changes."""
+        new = self.count - self._weighed
+        if self._weighed == 0 or self.count < _FEW:
+            return new > 0
+        return new > self.count / (128 if self._new_seconds >= _SOON else 8)
 
     def _seen(self) -> float:
         assert self._first is not None
@@ -297,7 +306,7 @@ class Lengths:
         for group in self._groups[self._summed :]:
             self._summed += 1
             self._take(group, whole)
-        self._weighed = self.count
+        self._weighed, self._new_seconds = self.count, 0.0
         if self._open.number:
             self._sums.append(self._open)
             self._tell(whole)

@@ -19,7 +19,7 @@ from .._environment import flag
 from .._forks import ForkSafeLock
 from .._report import failure
 from ..durations import format_average, format_duration
-from ..events import PhaseAlive, PhaseEnded, PhaseProgressed, PhaseStarted
+from ..events import MetricsLogged, PhaseAlive, PhaseEnded, PhaseProgressed, PhaseStarted
 from ..metalog.banners import RULE_WIDTH, blocks, shown_name
 from ..metalog.plain import encodable
 from ..totals import Totals
@@ -91,7 +91,9 @@ class ConsoleSink:
                 region, self._region = self._region, None
                 region.close()
                 failure("the live view could not be shown; the program goes on without it")
-        if self._mode == "off" or (isinstance(event, PhaseAlive) and self._is_terminal()):  # there, a person sees it
+        if self._mode == "off" or isinstance(event, MetricsLogged):  # these are told when their phase ends
+            return
+        if isinstance(event, PhaseAlive) and self._is_terminal():  # there, a person sees it
             return
         # Under the lock from the start: the totals too are fed by several threads.
         with self._lock:
