@@ -137,8 +137,10 @@ TRAINERS = {"transformers": transformers, "lightning": lightning, "keras": keras
 
 def seconds(make: Callable[[str | None], Callable[[], object]], log: str | None) -> float:
     """Return the processor seconds of one step."""
-    nowhere = open(os.devnull, "w", encoding="utf-8")
-    with nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+    with contextlib.ExitStack() as stack:
+        nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+        stack.enter_context(contextlib.redirect_stdout(nowhere))
+        stack.enter_context(contextlib.redirect_stderr(nowhere))
         train = make(log)
         started = time.process_time()
         train()

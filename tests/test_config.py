@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -175,3 +176,24 @@ def test_enabled_is_true_or_false(phaselog: PhaseLog) -> None:
     wrong: Any = "no"
     with pytest.raises(TypeError, match="enabled='no' must be True or False"):
         phasewatch.configure(enabled=wrong)
+
+
+# The ranks of a job.
+
+SPEAKING = "import phasewatch\nwith phasewatch.run(), phasewatch.phase('A'): pass"
+
+
+@pytest.mark.parametrize(
+    ("environment", "speaks"),
+    [
+        ({}, True), ({"RANK": "0"}, True), ({"RANK": "1"}, False), ({"SLURM_PROCID": "3"}, False),
+        ({"RANK": "1", "PHASEWATCH_CONSOLE": "plain"}, True), ({"RANK": "0", "PHASEWATCH_CONSOLE": "off"}, False),
+        ({"RANK": "one"}, True),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_of_the_ranks_of_a_job_the_first_one_speaks_or_whoever_is_asked(environment: dict[str, str], speaks: bool) -> None:
+    known = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "PHASEWATCH_CONSOLE")
+    around = {key: value for key, value in os.environ.items() if key not in known} | {"PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run([sys.executable, "-c", SPEAKING], env=around | environment, capture_output=True, check=True)
+    assert (b"[META] PHASE: A" in done.stdout) == speaks

@@ -6,7 +6,7 @@ import pytest
 
 from phasewatch._environment import rank
 
-RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
+RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import os
 
 from . import _process, _rich
 from ._annotations import TYPE_CHECKING
-from ._environment import flag
+from ._environment import flag, rank
 from ._report import failure, shown, warn
 from ._tracker import Tracker
 from ._vigil import HEARTBEAT
@@ -110,9 +110,10 @@ class DefaultTracker(Tracker):
 
 
 def _console() -> list[Sink]:
-    mode = os.environ.get("PHASEWATCH_CONSOLE", "").strip().lower() or "auto"
-    if mode == "off":
+    asked = os.environ.get("PHASEWATCH_CONSOLE", "").strip().lower()
+    if asked == "off" or (not asked and rank()):  # of the ranks of a job, the first one speaks
         return []
+    mode = asked or "auto"
     _rich.prepare()
     from .sinks.console import MODES, ConsoleSink  # here: it imports rich, which an import of phasewatch must not
 
@@ -150,8 +151,9 @@ def configure(
 ) -> None:
     """Say where phases go from now on; what is left out stays as it is.
 
-    Without a call, they go to the console on standard output (``PHASEWATCH_CONSOLE=auto|plain|live|off``) and to the event
-    log of ``PHASEWATCH_LOG=path``, unless ``PHASEWATCH_DISABLE=1`` switches phasewatch off.
+    Without a call, they go to the console on standard output (``PHASEWATCH_CONSOLE=auto|plain|live|off``; of the ranks of a
+    distributed job, to that of the first one alone, unless this is set) and to the event log of ``PHASEWATCH_LOG=path``,
+    unless ``PHASEWATCH_DISABLE=1`` switches phasewatch off.
 
     Args:
         sinks: who hears of the events, of phases inside a run too unless that has sinks of its own; ``[]`` is nobody.

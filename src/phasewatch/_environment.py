@@ -11,8 +11,11 @@ def flag(name: str) -> bool:
 
 
 def rank() -> int | None:
-    """Return the rank of this process as torchrun, Slurm, Open MPI or MPICH tell it; None outside of a distributed job."""
-    for name in ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK"):
+    """Return the rank of this process as torchrun (and what builds on it), Slurm, Open MPI, MPICH or PMIx tell it.
+
+    None outside of a distributed job.
+    """
+    for name in ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"):
         value = os.environ.get(name, "").strip()
         if value.isdecimal():
             return int(value)

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+import phasewatch
 from phasewatch import (
     Event,
     MetricsLogged,
@@ -212,8 +213,9 @@ import os, sys
 from phasewatch import Tracker
 from phasewatch.sinks import JsonlSink
 path = sys.argv[1]
+sink = JsonlSink(path)
 os.mkdir(path)
-with Tracker([JsonlSink(path)]).phase("A"):
+with Tracker([sink]).phase("A"):
     pass
 os.rmdir(path)
 """
@@ -222,6 +224,30 @@ os.rmdir(path)
     assert done.stderr.count(b"Traceback") == 2, "of one report: the error and what it came from"
     assert b"the sink JsonlSink could not take an event; the program goes on" in done.stderr
     assert b"Is a directory; events wait in memory" in done.stderr
+
+
+@pytest.mark.parametrize("path", ["runs/", "there"])
+def test_in_a_folder_each_process_has_a_file_of_its_own(path: str, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    program = """
+import os, sys
+import phasewatch
+with phasewatch.run(log=sys.argv[1], sinks=[]) as run, phasewatch.phase("A"):
+    pass
+"""
+    for rank in ("0", "1", None):
+        environment = {key: value for key, value in os.environ.items() if key != "RANK"} | ({"RANK": rank} if rank else {})
+        subprocess.run([sys.executable, "-c", program, path], cwd=tmp_path, env=environment, check=True)
+    names = sorted(name.name for name in (tmp_path / path).iterdir())
+    assert len(names) == 3
+    assert [("rank0" in name, "rank1" in name) for name in names].count((False, False)) == 1
+    assert all(re.fullmatch(r"\d{8}T\d{6}Z(-rank\d)?-[\w.-]+-\d+\.jsonl", name) for name in names)
+    summary = summarize(phasewatch.read(tmp_path / path))
+    assert (len(summary.runs), summary.ranks) == (3, [0, 1])
+
+
+def test_two_logs_of_one_folder_are_one_file(tmp_path: Path) -> None:
+    assert JsonlSink(tmp_path).path == JsonlSink(f"{tmp_path}/").path
 
 
 def test_where_there_is_no_room_progress_goes_first_and_is_counted(tmp_path: Path, sinks: list[JsonlSink]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import stat
 import time
 from collections import Counter, OrderedDict, deque
@@ -11,6 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
+from .._environment import rank
 from .._forks import ForkSafeLock
 from .._records import dropped_record, encoded, line_of
 from ..events import MetricsLogged, PhaseAlive, PhaseProgressed
@@ -26,10 +28,20 @@ _LOOK_SECONDS = 1.0  # between two looks whether the file is still the one at th
 _AT_ONCE = 256  # lines in one write, when they have waited
 _LEAST = frozenset({PhaseProgressed.type, PhaseAlive.type, MetricsLogged.type})  # go first when there is no room
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOCTTY", 0)
+_SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0)  # for the reader of a named pipe
 
 _sinks: WeakSet[JsonlSink] = WeakSet()
+_began = time.time()  # about when this process did
 _prepared = False
+
+
+def _own_name() -> str:
+    """Return the name of this process's file in a folder: no other has it, not of an earlier run either."""
+    when = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(_began))
+    host = re.sub(r"[^\w.-]", "_", os.uname().nodename) if hasattr(os, "uname") else "host"
+    known = rank()
+    return "-".join([when, *([] if known is None else [f"rank{known}"]), host, str(os.getpid())]) + ".jsonl"
 
 
 class JsonlSink:
@@ -41,7 +53,7 @@ class JsonlSink:
     was removed or replaced is noticed within a second of further events, and a new one is made at the path.
 
     Args:
-        path: of the file.
+        path: of the file; or of a folder that exists, or ends in a slash, in which each process has a file of its own.
         capacity: lines that may wait. Beyond it the oldest progress and metrics are dropped, then the oldest of all; how
             many were is told in the log.
         clock: monotonic seconds; by default `time.monotonic`.
@@ -59,6 +71,8 @@ class JsonlSink:
             raise TypeError(f"JsonlSink: path={path!r} must be the path of a file")
         if capacity < 1:
             raise ValueError(f"JsonlSink: capacity={capacity!r} must be at least 1")
+        if os.path.isdir(name) or name.endswith(_SEPARATORS):
+            name = os.path.join(name, _own_name())
         self.path = os.path.abspath(name)  # the program may change its folder
         self._capacity = capacity
         self._clock = clock
