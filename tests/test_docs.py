@@ -7,8 +7,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+import phasewatch
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -22,6 +25,57 @@ def snippets() -> list[object]:
             line = page.read_text(encoding="utf-8")[: match.start()].count("\n") + 1
             found.append(pytest.param(*match.groups(), id=f"{page.relative_to(ROOT)}:{line}"))
     return found
+
+
+# What needs a framework runs in the environment of the long tests that has it: ``python trainers``, and ``python verl``.
+OF_TRAINERS = re.compile(r"^```python (trainers|verl)\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def snippets_of(trainers: str) -> list[Any]:
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in OF_TRAINERS.finditer(text):
+            if match[1] == trainers:
+                line = text[: match.start()].count("\n") + 1
+                found.append(pytest.param(match[2], id=f"{page.name}:{line}"))
+    return found
+
+
+def ran(code: str, folder: Path, *launcher: str) -> str:
+    (folder / "train.py").write_text(code, encoding="utf-8")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PHASEWATCH_", "COV"))}
+    environment |= {"PYTHONIOENCODING": "utf-8", "KERAS_BACKEND": "torch", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *launcher, "train.py"]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    return done.stdout
+
+
+@pytest.mark.trainers
+@pytest.mark.parametrize("code", snippets_of("trainers"))
+def test_a_snippet_with_a_framework_runs_to_its_last_banner(code: str, tmp_path: Path) -> None:
+    assert "[META] ALL PHASES COMPLETE" in ran(code, tmp_path)
+
+
+@pytest.mark.trainers
+@pytest.mark.parametrize("code", snippets_of("verl"))
+def test_a_snippet_of_verl_runs(code: str, tmp_path: Path) -> None:
+    ran(code, tmp_path)
+
+
+@pytest.mark.trainers
+@pytest.mark.parametrize("page", ["accelerate.md", "pytorch.md"])
+def test_the_same_program_is_a_job_of_two_ranks(page: str, tmp_path: Path) -> None:
+    (code,) = [match[2] for match in OF_TRAINERS.finditer((ROOT / "docs" / page).read_text(encoding="utf-8"))]
+    printed = ran(code, tmp_path, *TORCHRUN)
+    assert printed.count("[META] PHASE: TRAINING START") == 1
+    (log,) = [path for path in tmp_path.iterdir() if path.name in ("logs", "sums.jsonl")]
+    summary = phasewatch.summarize(phasewatch.read(log))
+    assert (summary.ranks, summary.status) == ([0, 1], "completed")
 
 
 def without_durations(text: str) -> str:

@@ -17,7 +17,7 @@ def styled(line: str) -> Text:
     """Return a line as a terminal shows it."""
     if set(line) == {"="}:
         return Text(line, "dim")
-    is_heading = line.startswith("Where the time went")
+    is_heading = line.startswith(("Where the time went", "Ranks, by the time"))
     return Text(line, STYLES.get(line[:1], "bold cyan") if "[META]" in line else "bold" if is_heading else "")
 
 
