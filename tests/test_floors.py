@@ -44,7 +44,7 @@ ROOMS = {
     ],
     "sinks": [{"jsonl", "live", "otel", "queued", "region", "stdlib"}, {"console"}, {"__init__"}],
     "eta": [{"lengths"}, {"forecast"}, {"__init__"}],
-    "integrations": [{"_flow"}, set(), {"__init__"}],  # one file a framework, between the two
+    "integrations": [{"_flow", "_carried", "_collected"}, {"ray"}, {"__init__"}],  # one file a framework, between the two
     "plan": [{"shell", "values"}, {"schedule"}, {"configuration"}, {"training"}, {"__init__"}],
 }
 

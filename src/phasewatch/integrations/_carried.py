@@ -43,49 +43,14 @@ def carried(function: Callable[..., Any], home: str, *, lasting: bool = False) -
         except Exception:  # there is no phasewatch here, or an older one
             return None
 
-    def call(*args: Any, _phasewatch_carrier: str | None = None, **kwargs: Any) -> Any:
-        arrival = arrived(_phasewatch_carrier)
-        if arrival is None:
-            return function(*args, **kwargs)
-        with arrival:
-            return function(*args, **kwargs)
-
-    async def call_async(*args: Any, _phasewatch_carrier: str | None = None, **kwargs: Any) -> Any:
-        arrival = arrived(_phasewatch_carrier)
-        if arrival is None:
-            return await function(*args, **kwargs)
-        with arrival:
-            return await function(*args, **kwargs)
-
-    def generate(*args: Any, _phasewatch_carrier: str | None = None, **kwargs: Any) -> Any:
-        arrival = arrived(_phasewatch_carrier)
-        if arrival is None:
-            return (yield from function(*args, **kwargs))
-        with arrival:
-            return (yield from function(*args, **kwargs))
-
-    async def generate_async(*args: Any, _phasewatch_carrier: str | None = None, **kwargs: Any) -> Any:
-        arrival = arrived(_phasewatch_carrier)
-        source = function(*args, **kwargs)
-        try:
-            if arrival is None:
-                async for item in source:
-                    yield item
-            else:
-                with arrival:
-                    async for item in source:
-                        yield item
-        finally:
-            if hasattr(source, "aclose"):  # what an iterator of another kind need not have
-                await source.aclose()
-
-    made: Callable[..., Any] = call
     if inspect.isasyncgenfunction(inner):
-        made = generate_async
+        made = _asynchronous_generator(function, arrived)
     elif inspect.isgeneratorfunction(inner):
-        made = generate
+        made = _generator(function, arrived)
     elif inspect.iscoroutinefunction(function):
-        made = call_async
+        made = _coroutine(function, arrived)
+    else:
+        made = _plain(function, arrived)
     functools.update_wrapper(made, function)
     made.__dict__.update(vars(inner))  # what a decorator of the framework has noted there
     made.__dict__.pop("__wrapped__", None)  # else the signature would be looked for in there
@@ -139,3 +104,58 @@ def _with_keyword(signature: inspect.Signature) -> inspect.Signature:
     at = len(parameters) - (bool(parameters) and parameters[-1].kind is inspect.Parameter.VAR_KEYWORD)
     parameters.insert(at, inspect.Parameter(KEYWORD, inspect.Parameter.KEYWORD_ONLY, default=None))
     return signature.replace(parameters=parameters)
+
+
+# What these return refers to nothing of this module.
+
+
+def _plain(function: Callable[..., Any], arrived: Callable[[str | None], Any]) -> Callable[..., Any]:
+    def call(*args: Any, _phasewatch_carrier: str | None = None, **kwargs: Any) -> Any:
+        arrival = arrived(_phasewatch_carrier)
+        if arrival is None:
+            return function(*args, **kwargs)
+        with arrival:
+            return function(*args, **kwargs)
+
+    return call
+
+
+def _coroutine(function: Callable[..., Any], arrived: Callable[[str | None], Any]) -> Callable[..., Any]:
+    async def call(*args: Any, _phasewatch_carrier: str | None = None, **kwargs: Any) -> Any:
+        arrival = arrived(_phasewatch_carrier)
+        if arrival is None:
+            return await function(*args, **kwargs)
+        with arrival:
+            return await function(*args, **kwargs)
+
+    return call
+
+
+def _generator(function: Callable[..., Any], arrived: Callable[[str | None], Any]) -> Callable[..., Any]:
+    def generate(*args: Any, _phasewatch_carrier: str | None = None, **kwargs: Any) -> Any:
+        arrival = arrived(_phasewatch_carrier)
+        if arrival is None:
+            return (yield from function(*args, **kwargs))
+        with arrival:
+            return (yield from function(*args, **kwargs))
+
+    return generate
+
+
+def _asynchronous_generator(function: Callable[..., Any], arrived: Callable[[str | None], Any]) -> Callable[..., Any]:
+    async def generate(*args: Any, _phasewatch_carrier: str | None = None, **kwargs: Any) -> Any:
+        arrival = arrived(_phasewatch_carrier)
+        source = function(*args, **kwargs)
+        try:
+            if arrival is None:
+                async for item in source:
+                    yield item
+            else:
+                with arrival:
+                    async for item in source:
+                        yield item
+        finally:
+            if hasattr(source, "aclose"):  # what an iterator of another kind need not have
+                await source.aclose()
+
+    return generate

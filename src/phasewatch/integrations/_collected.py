@@ -80,9 +80,8 @@ class CollectedSink:
     Args:
         name: of the actor.
         log: the path to which it writes them.
-        find: returns the function that sends a batch and returns what `arrived` is asked about; raises while the actor is not there.
-        arrived: whether a batch has arrived, waiting up to some seconds; raises if it never will.
-        paused: called with seconds, between batches.
+        find: returns what sends a batch, which `arrived` is then asked about; raises ValueError while the actor is not there.
+        arrived: whether a batch has arrived, waiting up to some seconds; raises if none ever will.
     """
 
     def __init__(

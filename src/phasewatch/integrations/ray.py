@@ -11,6 +11,8 @@ import re
 import sys
 import threading
 import weakref
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .. import attach, carrier, configure
@@ -55,9 +57,7 @@ def install(*, console: bool = False, collect: bool = False) -> None:
     """
     lifted = _lift_folding()
     try:
-        import ray
-        import ray.actor
-        import ray.remote_function
+        import ray  # noqa: F401  # only whether it is there
     except ImportError as error:
         raise ImportError(f"phasewatch.integrations.ray needs Ray: pip install 'phasewatch[ray]' ({error})") from error
     if console and not lifted:
@@ -66,7 +66,7 @@ def install(*, console: bool = False, collect: bool = False) -> None:
             "before ray is imported, or call install() before that"
         )
     _here.console, _here.collect = console, collect
-    _hook(ray)
+    _hook()
 
 
 def _lift_folding() -> bool:
@@ -190,16 +190,12 @@ class _Arrival:
 
 def _receive(text: str) -> None:
     """Take what a process says of where records go."""
-    import ray
-    import ray.actor
-    import ray.remote_function
-
     head = json.loads(text)
     _here.received_text, _here.received = text, head
     if head["from"] == _here.token:
         return
     _here.console, _here.collect = head["console"], head["collect"]
-    _hook(ray)
+    _hook()
     log = head.get("log")
     before = _here.sink
     if log is None or os.environ.get("PHASEWATCH_LOG"):
@@ -230,13 +226,13 @@ def _find_collector(name: str) -> Callable[[str, list[Any]], Any]:
 def _has_arrived(batch: Any, seconds: float) -> bool:
     import ray
 
-    ready, _ = ray.wait([batch], timeout=seconds)
-    if ready:
-        try:
-            ray.get(batch)
-        except ray.exceptions.ActorUnavailableError:  # it is being started again
-            pass
-    return bool(ready)
+    try:
+        batch.future().result(seconds)  # `ray.get` warns in a process with an event loop
+    except FutureTimeoutError:  # another one than TimeoutError before Python 3.11
+        return False
+    except ray.exceptions.ActorUnavailableError:  # it is being started again
+        pass
+    return True
 
 
 def _watch_nodes() -> None:
@@ -283,13 +279,15 @@ def _settle() -> None:
 # The seams.
 
 
-def _hook(ray: Any) -> None:
+def _hook() -> None:
     """Have `_sent` go along with every call of ``remote``, whatever it is called of."""
     with _lock:
         if _here.hooked:
             return
+        import ray
+
         try:
-            seams = _seams(ray)
+            seams = [*_seams_of_functions(ray), *_seams_of_classes(ray), *_seams_of_handles(ray), *_seams_of_the_end(ray)]
         except AttributeError as error:
             if not _here.warned:
                 _here.warned = True
@@ -304,18 +302,14 @@ def _hook(ray: Any) -> None:
         atexit.register(_settle)
 
 
-def _seams(ray: Any) -> list[tuple[Any, str, Any]]:
-    """Return what is replaced by what; raises AttributeError if something is not there."""
-    function_class, actor_class = ray.remote_function.RemoteFunction, ray.actor.ActorClass
-    handle_class, method_class = ray.actor.ActorHandle, ray.actor.ActorMethod
-    function_options, class_remote, class_options = function_class.options, actor_class.remote, actor_class.options
-    get, shutdown = vars(handle_class).get("__getattr__"), ray.shutdown
-    if get is None:
-        raise AttributeError("ActorHandle has no __getattr__")
-    _ = (function_class.bind, actor_class.bind, method_class.remote, method_class.options, ray.exceptions.RayError)
-    functions = _Twins(lambda plain: _function_twin(ray, plain))
-    classes = _Twins(lambda plain: _class_twin(ray, plain))
-    calls: _Twins = _Twins(lambda plain: _call_of(plain, functions.of(plain)))
+# Each returns what is replaced by what, and raises AttributeError if something is not there.
+
+
+def _seams_of_functions(ray: Any) -> list[tuple[Any, str, Any]]:
+    owner = _module(ray, "remote_function").RemoteFunction
+    plain_options, _ = owner.options, owner.bind
+    twins = _Twins(lambda plain: _function_twin(ray, plain))
+    calls = _Twins(lambda plain: _call_of(plain, twins.of(plain)))
 
     # Every remote function has a `remote` of its own; a property goes before that, also of those that are there already.
     def get_remote(self: Any) -> Any:
@@ -328,57 +322,79 @@ def _seams(ray: Any) -> list[tuple[Any, str, Any]]:
     def set_remote(self: Any, value: Any) -> None:
         vars(self)["remote"] = value
 
-    @functools.wraps(function_options)
-    def options_of_function(self: Any, **options: Any) -> Any:
-        twin = functions.of(self)
-        return function_options(self, **options) if twin is None else _Calls(function_options(twin, **options))
+    @functools.wraps(plain_options)
+    def options(self: Any, **given: Any) -> Any:
+        twin = twins.of(self)
+        return plain_options(self, **given) if twin is None else _Calls(plain_options(twin, **given))
 
-    @functools.wraps(class_remote)
-    def remote_of_class(self: Any, *args: Any, **kwargs: Any) -> Any:
-        twin = classes.of(self)
+    return [(owner, "remote", property(get_remote, set_remote)), (owner, "options", options)]
+
+
+def _seams_of_classes(ray: Any) -> list[tuple[Any, str, Any]]:
+    owner = _module(ray, "actor").ActorClass
+    plain_remote, plain_options, _ = owner.remote, owner.options, owner.bind
+    twins = _Twins(lambda plain: _class_twin(ray, plain))
+
+    @functools.wraps(plain_remote)
+    def remote(self: Any, *args: Any, **kwargs: Any) -> Any:
+        twin = twins.of(self)
         if twin is None:
-            return class_remote(self, *args, **kwargs)
-        return class_remote(twin, *args, **kwargs, **{KEYWORD: _sent()})
+            return plain_remote(self, *args, **kwargs)
+        return plain_remote(twin, *args, **kwargs, **{KEYWORD: _sent()})
 
-    @functools.wraps(class_options)
-    def options_of_class(self: Any, **options: Any) -> Any:
-        twin = classes.of(self)
-        return class_options(self, **options) if twin is None else _Calls(class_options(twin, **options))
+    @functools.wraps(plain_options)
+    def options(self: Any, **given: Any) -> Any:
+        twin = twins.of(self)
+        return plain_options(self, **given) if twin is None else _Calls(plain_options(twin, **given))
 
-    class CarriedMethod(method_class):  # type: ignore[misc, valid-type]  # a class of Ray
+    return [(owner, "remote", remote), (owner, "options", options)]
+
+
+def _seams_of_handles(ray: Any) -> list[tuple[Any, str, Any]]:
+    actor = _module(ray, "actor")
+    owner, plain_method, get = actor.ActorHandle, actor.ActorMethod, actor.ActorHandle.__getattr__
+    _ = plain_method.remote, plain_method.options
+
+    class CarriedMethod(plain_method):  # type: ignore[misc, valid-type]  # a class of Ray
         """A method of an actor whose class is carried."""
 
         def remote(self, *args: Any, **kwargs: Any) -> Any:
             return super().remote(*args, **kwargs, **{KEYWORD: _sent()})
 
-        def options(self, **options: Any) -> Any:
-            return _Calls(super().options(**options))
+        def options(self, **given: Any) -> Any:
+            return _Calls(super().options(**given))
 
         def __reduce_ex__(self, protocol: Any) -> Any:  # it is sent to others as what it was
-            plain = method_class.__new__(method_class)
+            plain = plain_method.__new__(plain_method)
             vars(plain).update(vars(self))
             return plain.__reduce_ex__(protocol)
 
     @functools.wraps(get)
-    def method_of_handle(self: Any, name: str) -> Any:
+    def method_of(self: Any, name: str) -> Any:
         method = get(self, name)
-        if type(method) is method_class and is_carried(name) and MARK in self.__dir__():
+        if type(method) is plain_method and is_carried(name) and MARK in self.__dir__():
             method.__class__ = CarriedMethod
         return method
 
-    @functools.wraps(shutdown)
-    def shutdown_settled(*args: Any, **kwargs: Any) -> Any:
-        _settle()
-        return shutdown(*args, **kwargs)
+    return [(owner, "__getattr__", method_of)]
 
-    return [
-        (function_class, "remote", property(get_remote, set_remote)),
-        (function_class, "options", options_of_function),
-        (actor_class, "remote", remote_of_class),
-        (actor_class, "options", options_of_class),
-        (handle_class, "__getattr__", method_of_handle),
-        (ray, "shutdown", shutdown_settled),
-    ]
+
+def _seams_of_the_end(ray: Any) -> list[tuple[Any, str, Any]]:
+    plain_shutdown, _ = ray.shutdown, ray.exceptions.ActorUnavailableError
+
+    @functools.wraps(plain_shutdown)
+    def shutdown(*args: Any, **kwargs: Any) -> Any:
+        _settle()
+        return plain_shutdown(*args, **kwargs)
+
+    return [(ray, "shutdown", shutdown)]
+
+
+def _module(ray: Any, name: str) -> Any:
+    try:
+        return import_module(f"{ray.__name__}.{name}")
+    except ImportError as error:
+        raise AttributeError(str(error)) from error
 
 
 class _Calls:
@@ -393,6 +409,8 @@ class _Calls:
         return self._of.remote(*args, **kwargs, **{KEYWORD: _sent()})
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_of":  # of a copy that is not whole yet
+            raise AttributeError(name)
         return getattr(self._of, name)
 
 
