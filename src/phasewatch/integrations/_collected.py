@@ -80,7 +80,7 @@ class CollectedSink:
     Args:
         name: of the actor.
         log: the path to which it writes them.
-        find: returns what sends a batch, which `arrived` is then asked about; raises ValueError while the actor is not there.
+        find: returns what sends a batch, which `arrived` is asked about; raises ValueError while the actor is not there.
         arrived: whether a batch has arrived, waiting up to some seconds; raises if none ever will.
     """
 

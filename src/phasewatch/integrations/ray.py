@@ -29,6 +29,7 @@ __all__ = ["install"]
 
 _ALLOW = "RAY_DEDUP_LOGS_ALLOW_REGEX"
 _META = r"\[META\]"
+_ALL_LINES = _META + r"|^={80}$|\bElapsed: |^Total \w+: "  # the lines below and above them too
 _FIRST_LOOK, _LOOK_EVERY = 0.2, 5.0  # seconds after which one looks whether there are nodes on other machines
 _OTHERS = ("ray", "phasewatch")  # packages whose own tasks are left as they are
 
@@ -57,7 +58,7 @@ def install(*, console: bool = False, collect: bool = False) -> None:
     """
     lifted = _lift_folding()
     try:
-        import ray  # noqa: F401  # only whether it is there
+        import ray  # noqa: F401  # whether it is there
     except ImportError as error:
         raise ImportError(f"phasewatch.integrations.ray needs Ray: pip install 'phasewatch[ray]' ({error})") from error
     if console and not lifted:
@@ -79,7 +80,7 @@ def _lift_folding() -> bool:
             return False
     if "ray" in sys.modules:
         return os.environ.get("RAY_DEDUP_LOGS") == "0"
-    os.environ[_ALLOW] = _META
+    os.environ[_ALLOW] = _ALL_LINES
     return True
 
 
@@ -292,8 +293,8 @@ def _hook() -> None:
             if not _here.warned:
                 _here.warned = True
                 warn(
-                    f"Ray {getattr(ray, '__version__', '')} is not as phasewatch knows it ({error}); its tasks run as ever, and their "
-                    "phases hang under none. Give them a carrier by hand: see phasewatch.attach"
+                    f"Ray {getattr(ray, '__version__', '')} is not as phasewatch knows it ({error}); its tasks run as ever, and "
+                    "their phases hang under none. Give them a carrier by hand: see phasewatch.attach"
                 )
             return
         _here.hooked = True
