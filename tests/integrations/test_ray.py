@@ -18,8 +18,6 @@ from phasewatch import PhasewatchWarning, Timeline, phase, read, run
 from phasewatch.integrations import ray as integration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from phasewatch.timeline import Node
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -98,6 +96,7 @@ def test_every_phase_of_200_tasks_and_8_actors_is_there_under_its_own_parent(clu
     rounds = [one for one in work.values() if cluster.node(one["id"]).path[0].startswith("ROUND")]
     assert len({one["task"] for one in rounds}) == 200  # as Ray counts them
     assert len({one["node"] for one in work.values()} & set(cluster.told["nodes"])) > 1
+    assert {one["called"] for one in rounds} == {"leaf", "branch"}  # as ever
     names = [one["name"] for one in work.values()]
     assert (names.count("BUILD"), names.count("WORK"), names.count("PART")) == (4, 8 * 2 * 2 + 2, 3)
 
@@ -142,7 +141,7 @@ def test_what_was_killed_is_lost_with_the_phase_it_was_in(cluster: Recorded) -> 
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Recorded, Path]]:
+def local(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recorded, Path]:
     folder = tmp_path_factory.mktemp("local")
     log, main_log = folder / "driver.jsonl", folder / "main.jsonl"
     program = started("ray_local.py", log, main_log)
@@ -162,7 +161,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Recorded, 
         end(program)
     assert program.returncode == 0
     (told,) = (line.removeprefix("TOLD ") for line in lines if line.startswith("TOLD "))
-    yield Recorded(json.loads(told), log, "".join(lines)), main_log
+    return Recorded(json.loads(told), log, "".join(lines)), main_log
 
 
 SPOKEN = 3 * 3  # a beginning, an end and the last banner of three runs
@@ -216,7 +215,7 @@ def test_main_tasks_speak_and_ray_folds_none_of_it(local: tuple[Recorded, Path])
         times = 2 if process == recorded.told["main"][0] else 1
         assert lines.count("🔹 [META] PHASE: EXPORT") == times
         assert lines.count("✅ [META] PHASE COMPLETE: EXPORT") == times
-        assert lines.count("=" * 80) == times * 7
+        assert lines.count("=" * 80) == times * 8
         assert lines.count("Total files: 2") == times
     # Who hangs under a phase that somebody shows is silent.
     assert not [
@@ -227,12 +226,13 @@ def test_main_tasks_speak_and_ray_folds_none_of_it(local: tuple[Recorded, Path])
 @pytest.mark.trainers
 def test_what_a_main_task_submits_is_in_the_log_of_its_run(local: tuple[Recorded, Path]) -> None:
     recorded, main_log = local
-    (root,) = Timeline.from_events(read(main_log)).roots
+    timeline = Timeline.from_events(read(main_log))
+    (root,) = timeline.roots
     process, tasks = recorded.told["main"]
     assert root.place is not None
     assert (root.name, root.place.process) == ("main", process)
-    paths = {node.id: node.path for child in root.children for node in [child, *child.children, *child.children[0].children]}
-    assert [paths.get(id) for id, *_ in tasks] == [("TASK",), ("TASK", "TASK")]
+    paths = {node.id: node.path for node in timeline.nodes()}
+    assert [paths.get(id) for id, *_ in tasks] == [("EXPORT", "TASK"), ("EXPORT", "TASK", "TASK")]
 
 
 # What needs no Ray.
@@ -380,8 +380,13 @@ def test_a_twin_is_made_once_and_forgotten_with_what_it_was_made_of() -> None:
         def __eq__(self, other: object) -> bool:
             raise RuntimeError
 
-    made: list[int] = []
-    twins = integration._Twins(lambda plain: made.append(1) or object())
+    made: list[object] = []
+
+    def make(_: object) -> object:
+        made.append(object())
+        return made[-1]
+
+    twins = integration._Twins(make)
     plain = Plain()
     assert twins.of(plain) is twins.of(plain)
     assert len(made) == 1

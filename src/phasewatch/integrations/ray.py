@@ -293,8 +293,8 @@ def _hook() -> None:
             if not _here.warned:
                 _here.warned = True
                 warn(
-                    f"Ray {getattr(ray, '__version__', '')} is not as phasewatch knows it ({error}); its tasks run as ever, and "
-                    "their phases hang under none. Give them a carrier by hand: see phasewatch.attach"
+                    f"Ray {getattr(ray, '__version__', '')} is not as phasewatch knows it ({error}); its tasks run "
+                    "as ever, and their phases hang under none. Give them a carrier by hand: see phasewatch.attach"
                 )
             return
         _here.hooked = True

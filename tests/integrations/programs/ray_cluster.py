@@ -3,6 +3,9 @@
 Arguments: the path of the event log, a folder for files that say how far something is.
 """
 
+# mypy: disable-error-code="untyped-decorator, attr-defined"
+# Ray is not looked at where types are checked.
+
 from __future__ import annotations
 
 import asyncio
@@ -38,6 +41,7 @@ def witness(name: str, around: str | None) -> dict[str, Any]:
         "process": os.getpid(),
         "node": context.get_node_id(),
         "task": context.get_task_id(),
+        "called": context.get_task_name(),
     }
 
 

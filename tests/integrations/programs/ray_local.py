@@ -3,6 +3,9 @@
 Arguments: the path of the event log, that of the log of a main task. Ends when its standard input does.
 """
 
+# mypy: disable-error-code="untyped-decorator, attr-defined"
+# Ray is not looked at where types are checked.
+
 from __future__ import annotations
 
 import contextlib
