@@ -124,9 +124,17 @@ def a_summary(screen: Console) -> None:
         screen.print()
 
 
+def a_run_on_ray(screen: Console) -> None:
+    """What ``phasewatch summary`` says of the program of docs/ray.md, as it ran once."""
+    for part in summary_parts(phasewatch.summarize(phasewatch.read(Path(__file__).with_name("ray.jsonl"))), width=screen.width):
+        screen.print(part)
+        screen.print()
+
+
 def main() -> None:
     """Write each picture beside this file."""
-    for name, flow in {"run": a_run, "failure": a_failure, "live": a_live_view, "summary": a_summary}.items():
+    pictures = {"run": a_run, "failure": a_failure, "live": a_live_view, "summary": a_summary, "ray": a_run_on_ray}
+    for name, flow in pictures.items():
         screen = console()
         flow(screen)
         svg = screen.export_svg(title=f"phasewatch: {name}", theme=MONOKAI, code_format=FORMAT, unique_id=name)
