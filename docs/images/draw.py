@@ -126,7 +126,8 @@ def a_summary(screen: Console) -> None:
 
 def a_run_on_ray(screen: Console) -> None:
     """What ``phasewatch summary`` says of the program of docs/ray.md, as it ran once."""
-    for part in summary_parts(phasewatch.summarize(phasewatch.read(Path(__file__).with_name("ray.jsonl"))), width=screen.width):
+    recorded = phasewatch.read(Path(__file__).with_name("ray.jsonl"))
+    for part in summary_parts(phasewatch.summarize(recorded), width=screen.width):
         screen.print(part)
         screen.print()
 

@@ -246,6 +246,12 @@ class Phase(Counting):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} {self.status}>"
 
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        # A decorated function may be sent to another process by value, and takes along what it was decorated with.
+        if self._live is not PENDING:
+            raise TypeError(f"phase {self.name!r} belongs to this process; give another one phasewatch.carrier()")
+        return make_phase, (self._home, self.name, self._spec)
+
     # The block.
 
     def __enter__(self: Self) -> Self:
@@ -785,6 +791,9 @@ class _Disabled(Phase):
 
     __slots__ = ()
 
+    def __reduce__(self) -> str:
+        return "DISABLED"
+
     def __enter__(self: Self) -> Self:
         return self
 
@@ -870,6 +879,9 @@ class _Unnamed(Phase):
     """A phase that was given no name: a decorator, which takes that of its function."""
 
     __slots__ = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return make_phase, (self._home, None, self._spec)
 
     def _opener(self, fn: Callable[..., Any]) -> _wrap.Opener:
         return new_phase(self._home, _wrap.name_of(fn), self._spec)._opener(fn)

@@ -88,6 +88,31 @@ def test_generators_and_coroutines_stay_what_they_are() -> None:
             assert (result, heard) == (value, expected)
 
 
+async def echo(n: int) -> Any:
+    given = n
+    while given:
+        try:
+            given = yield given
+        except ValueError:
+            given = yield "caught"
+    heard.append("working")
+
+
+def test_what_is_sent_to_a_generator_reaches_it() -> None:
+    async def talk() -> list[Any]:
+        made = carried(echo, HOME)(1, **SENT)
+        said = [await made.asend(None), await made.asend(2), await made.athrow(ValueError()), await made.asend(3)]
+        with pytest.raises(StopAsyncIteration):
+            await made.asend(None)
+        left = carried(echo, HOME)(1)
+        said.append(await left.asend(None))
+        await left.aclose()
+        return said
+
+    assert asyncio.run(talk()) == [1, 2, "caught", 3, 1]
+    assert heard == INSIDE
+
+
 def test_a_generator_that_is_left_leaves_what_has_arrived() -> None:
     made = carried(numbers, HOME)(2, **SENT)
     next(made)

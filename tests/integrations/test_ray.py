@@ -175,12 +175,15 @@ def spoken(lines: list[str]) -> bool:
 def test_what_goes_through_the_collector_arrives(local: tuple[Recorded, Path]) -> None:
     recorded, _ = local
     work = recorded.told["work"]
-    assert len(work) == 3 * 3 + 2
+    assert len(work) == 3 * 3 + 2 + 2
     for id, around, process, *_ in work:
         place = recorded.node(id).place
         assert place is not None
         assert (recorded.node(id).status, recorded.parent(id), place.process) == ("completed", around, process)
-    assert recorded.told["recorded"] == len(work) + 3
+    assert recorded.told["recorded"] == len(work) + 4
+    (whole,) = (node for node in recorded.timeline.nodes() if node.name == "WHOLE")
+    assert whole.phase.message is not None  # it is decorated: a closure of ours, sent by value
+    assert whole.path == ("SECOND", "WHOLE")
     (built,) = (node for node in recorded.timeline.nodes() if node.name == "BUILD")
     assert built.path == ("FIRST", "BUILD")
 
@@ -197,8 +200,8 @@ def test_a_collector_that_died_costs_nothing(local: tuple[Recorded, Path]) -> No
 @pytest.mark.trainers
 def test_the_users_own_hook_and_environment_stay(local: tuple[Recorded, Path]) -> None:
     assert local[0].told["environment"] == {"OWN_HOOK": "ran", "OWN_VARIABLE": "kept", "PHASEWATCH_PARENT": None}
-    assert local[0].told["work"][-1][3] == {"further": 1}
-    assert local[0].told["work"][-2][3] == {}  # nothing of ours is among somebody's keywords
+    assert local[0].told["work"][10][3] == {"further": 1}
+    assert local[0].told["work"][9][3] == {}  # nothing of ours is among somebody's keywords
 
 
 @pytest.mark.trainers

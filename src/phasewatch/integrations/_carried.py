@@ -146,16 +146,25 @@ def _asynchronous_generator(function: Callable[..., Any], arrived: Callable[[str
     async def generate(*args: Any, _phasewatch_carrier: str | None = None, **kwargs: Any) -> Any:
         arrival = arrived(_phasewatch_carrier)
         source = function(*args, **kwargs)
+        if arrival is not None:
+            arrival.__enter__()
         try:
-            if arrival is None:
-                async for item in source:
-                    yield item
-            else:
-                with arrival:
-                    async for item in source:
-                        yield item
+            resume, given = source.asend, None
+            while True:
+                try:
+                    item = await resume(given)
+                except StopAsyncIteration:
+                    return
+                try:
+                    given = yield item
+                    resume = source.asend
+                except GeneratorExit:
+                    await source.aclose()
+                    raise
+                except BaseException as error:
+                    resume, given = source.athrow, error
         finally:
-            if hasattr(source, "aclose"):  # what an iterator of another kind need not have
-                await source.aclose()
+            if arrival is not None:
+                arrival.__exit__(None, None, None)
 
     return generate

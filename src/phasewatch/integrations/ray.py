@@ -368,7 +368,7 @@ def _seams_of_handles(ray: Any) -> list[tuple[Any, str, Any]]:
         def __reduce_ex__(self, protocol: Any) -> Any:  # it is sent to others as what it was
             plain = plain_method.__new__(plain_method)
             vars(plain).update(vars(self))
-            return plain.__reduce_ex__(protocol)
+            return plain.__reduce_ex__(0)  # by the other protocols pickle insists on the class of this one
 
     @functools.wraps(get)
     def method_of(self: Any, name: str) -> Any:

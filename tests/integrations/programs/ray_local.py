@@ -69,6 +69,21 @@ class Actor:
         return {name: os.environ.get(name) for name in ("OWN_HOOK", "OWN_VARIABLE", "PHASEWATCH_PARENT")}
 
 
+@ray.remote(num_cpus=0.5)
+@phase("WHOLE", message=lambda around: f"under {around}")
+def whole(around: str | None) -> list[Any]:
+    return [[here(), around, os.getpid()]]
+
+
+@ray.remote(num_cpus=0.5)
+def caller(around: str | None, method: Any) -> list[Any]:
+    """Call a method that it was given."""
+    with phase("CALLER"):
+        told = [here(), around, os.getpid()]
+        ray.get(method.remote(None))
+        return [told]
+
+
 @ray.remote(num_cpus=0)
 class Speaker:
     """A main task: it holds the run itself."""
@@ -125,8 +140,9 @@ def main() -> None:
             calls = [actor.add.options(name="x").remote(here()), actor.add.remote(here(), further=1)]
             for part in ray.get(calls):
                 known["work"] += part
+            known["work"] += ray.get(whole.remote(here())) + ray.get(caller.remote(here(), actor.add))
             known["stubborn"] = ray.get(Stubborn.remote().work.remote())
-        wait_for(len(known["work"]) + 3)  # and BUILD, FIRST, SECOND
+        wait_for(len(known["work"]) + 4)  # and BUILD, FIRST, SECOND, and what CALLER called
         known["recorded"] = Path(LOG).read_text().count('"event":"end"')
         collectors = [name for name in ray.util.list_named_actors(all_namespaces=True) if name["namespace"] == "phasewatch"]
         known["collectors"] = len(collectors)
