@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -277,7 +278,10 @@ def test_a_ray_that_is_another_is_warned_of_once_and_left_alone(monkeypatch: pyt
     before = dict(vars(ray.remote_function.RemoteFunction))
     with pytest.warns(PhasewatchWarning, match=r"Ray 9\.9 is not as phasewatch knows it .*'options'"):
         integration.install()
-    integration.install()
+    with warnings.catch_warnings(record=True) as again:
+        warnings.simplefilter("always")
+        integration.install()
+    assert not again
     assert dict(vars(ray.remote_function.RemoteFunction)) == before
 
 
@@ -397,6 +401,23 @@ def test_a_twin_is_made_once_and_forgotten_with_what_it_was_made_of() -> None:
     assert not twins._made
     failing = integration._Twins(lambda plain: 1 / 0)
     assert failing.of(twins) is failing.of(twins) is None
+
+
+def test_the_end_waits_for_what_is_on_its_way_to_the_collector(here: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = a_ray(monkeypatch)
+    dead = SimpleNamespace(RayError=ValueError)
+    vars(ray).update(is_initialized=lambda: True, get=lambda count, timeout: count, exceptions=dead)
+    asked: list[int] = []
+    monkeypatch.setattr(integration, "settle", lambda ask: asked.append(ask()))
+    collector = SimpleNamespace(taken=SimpleNamespace(remote=lambda: 7))
+    here.collector, here.watching = collector, True
+    integration._settle()
+    integration._settle()
+    assert asked == [7]
+    assert not here.watching  # the next cluster has another one
+    here.collector = collector
+    monkeypatch.setattr(integration, "settle", lambda ask: int("dead"))
+    integration._settle()
 
 
 def test_phasewatch_imports_no_ray() -> None:

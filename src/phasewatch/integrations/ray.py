@@ -253,14 +253,16 @@ def _make_collector() -> None:
     pause, stop = _FIRST_LOOK, threading.Event()
     while not ray.is_initialized():
         stop.wait(pause)  # the task that is being submitted initializes it
-    while not (_here.collect or len({node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}) > 1):
-        stop.wait(pause)
-        pause = _LOOK_EVERY
-        if not ray.is_initialized():
-            return
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    made = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Collector)
-    _here.collector = made.options(name=_name(_here.token), namespace=NAMESPACE).remote()
+    try:
+        while not (_here.collect or len({node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}) > 1):
+            stop.wait(pause)
+            pause = _LOOK_EVERY
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        made = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Collector)
+        _here.collector = made.options(name=_name(_here.token), namespace=NAMESPACE, get_if_exists=True).remote()
+    except Exception:
+        if ray.is_initialized():  # else the cluster was left meanwhile
+            raise
 
 
 @contained
