@@ -323,6 +323,17 @@ def test_what_is_sent_says_where_the_log_is(here: Any, tmp_path: Path) -> None:
         assert integration._sent() is integration._sent()
 
 
+def test_what_is_sent_follows_what_is_said(here: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_ray(monkeypatch)
+    monkeypatch.setenv("RAY_DEDUP_LOGS", "0")
+    assert '"console": false' in str(integration._sent())
+    integration.install(console=True)
+    assert '"console": true' in str(integration._sent())
+    for log in ("/first", "/second"):
+        with integration.arrive(sent_by("other", "", Path(log)), lasting=False):
+            assert f'"log": "{log}"' in str(integration._sent())
+
+
 def sent_by(other: str, text: str, log: Path | None = None, **head: Any) -> str:
     said = {"from": other, "console": False, "collect": False, **head}
     if log is not None:

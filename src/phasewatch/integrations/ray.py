@@ -66,7 +66,7 @@ def install(*, console: bool = False, collect: bool = False) -> None:
             f"Ray folds equal lines of several processes, those of [META] too; set {_ALLOW}='{_META}' in the environment "
             "before ray is imported, or call install() before that"
         )
-    _here.console, _here.collect = console, collect
+    _here.console, _here.collect, _here.said = console, collect, ("", "")
     _hook()
 
 
@@ -92,7 +92,7 @@ class _Here:
         self.console = self.collect = False
         self.hooked = False
         self.warned = False
-        self.said = ("", "")  # the last carrier, and what was sent of it
+        self.said = ("", "")  # the last carrier, and what was sent of it; forgotten when something else changes
         self.received: dict[str, Any] = {}  # by whom this process was sent something last
         self.received_text = ""
         self.sink: CollectedSink | None = None
@@ -192,7 +192,7 @@ class _Arrival:
 def _receive(text: str) -> None:
     """Take what a process says of where records go."""
     head = json.loads(text)
-    _here.received_text, _here.received = text, head
+    _here.received_text, _here.received, _here.said = text, head, ("", "")
     if head["from"] == _here.token:
         return
     _here.console, _here.collect = head["console"], head["collect"]
@@ -271,7 +271,7 @@ def _settle() -> None:
     import ray
 
     collector, _here.collector = _here.collector, None
-    _here.watching = False
+    _here.watching, _here.said = False, ("", "")
     if collector is not None and ray.is_initialized():
         try:
             settle(lambda: ray.get(collector.taken.remote(), timeout=1.0))
