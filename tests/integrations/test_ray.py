@@ -249,9 +249,9 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(integration, "_here", fresh)
     monkeypatch.setattr(integration, "_hook", lambda: None)
     monkeypatch.setattr(integration, "_watch_nodes", lambda: None)
-    monkeypatch.delenv("PHASEWATCH_CONSOLE", raising=False)
-    monkeypatch.delenv("RAY_DEDUP_LOGS_ALLOW_REGEX", raising=False)
-    monkeypatch.delenv("RAY_DEDUP_LOGS", raising=False)
+    for variable in ("PHASEWATCH_CONSOLE", "RAY_DEDUP_LOGS_ALLOW_REGEX", "RAY_DEDUP_LOGS"):
+        monkeypatch.setenv(variable, "")  # so that it is put right afterwards, whatever the code under test makes of it
+        monkeypatch.delenv(variable)
     return fresh
 
 
@@ -290,7 +290,6 @@ def test_rays_folding_is_lifted_where_ray_has_not_read_its_setting(here: Any, mo
     assert integration._lift_folding()
     assert integration._lift_folding()  # it stays so
     assert os.environ["RAY_DEDUP_LOGS_ALLOW_REGEX"].startswith(r"\[META\]")
-    monkeypatch.delenv("RAY_DEDUP_LOGS_ALLOW_REGEX")
 
 
 @pytest.mark.parametrize(
@@ -301,7 +300,7 @@ def test_where_it_cannot_be_lifted_that_is_told(
 ) -> None:
     a_ray(monkeypatch)
     if said is not None:
-        monkeypatch.setenv("RAY_DEDUP_LOGS_ALLOW_REGEX", said)
+        os.environ["RAY_DEDUP_LOGS_ALLOW_REGEX"] = said
     integration.install()  # nothing is shown that could be folded
     if warns:
         with pytest.warns(PhasewatchWarning, match="RAY_DEDUP_LOGS_ALLOW_REGEX="):
