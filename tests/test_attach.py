@@ -28,8 +28,8 @@ B = json.dumps({"id": "far.3", "run": "far.1", "path": ["B"]})
 def _detached(phaselog: PhaseLog) -> Iterator[None]:
     yield
     if _process.process is not None:
-        assert _process.process.attached == []
-        _process.process.lasting = None
+        assert _process.process.attached == {}
+        _process.process.lasting.clear()
 
 
 def kin(event: Event) -> tuple[str | None, str | None, tuple[str, ...]]:
@@ -113,12 +113,13 @@ def test_a_block_may_be_left_twice_in_another_thread_or_without_being_entered() 
 
 
 def test_plain_calls_in_a_long_lived_process_do_not_add_up() -> None:
-    assert _process.process is None or _process.process.attached == []
+    assert _process.process is None or _process.process.attached == {}
     for _ in range(100):
         attach(A)
     with attach(B):
         assert _process.process is not None
         assert len(_process.process.attached) == 1
+        assert len(_process.process.lasting) <= 64
     phasewatch._tracker._current.set(None)
 
 
@@ -281,3 +282,25 @@ print("json" in sys.modules, file=sys.stderr)
     )
     assert done.stderr.count("PHASEWATCH_PARENT: '{' is no carrier") == 1
     assert done.stderr.endswith("X\nTrue\n")
+
+
+def test_threads_that_attach_themselves_at_once_leave_nothing_behind(phaselog: PhaseLog) -> None:
+    def work(number: int) -> None:
+        carrier = json.dumps({"id": f"far.{number}", "run": "far.1", "path": ["A"]})
+        for _ in range(200):
+            with attach(carrier):
+                assert opened()[0] == f"far.{number}"
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert in_thread(opened) == NOWHERE
+    assert _process.process is not None
+    assert (_process.process.attached, _process.process.lasting) == ({}, {})

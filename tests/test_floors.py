@@ -59,8 +59,8 @@ ROOMS = {
     "eta": [{"lengths"}, {"forecast"}, {"__init__"}],
     # One file a framework, between what they share and what frameworks find without asking for it.
     "integrations": [
-        {"_flow", "_later"},
-        {"keras", "lightning", "transformers", "verl"},
+        {"_carried", "_collected", "_flow", "_later"},
+        {"keras", "lightning", "ray", "transformers", "verl"},
         {"_entry", "_verl_plugin"},
         {"__init__"},
     ],

@@ -6,6 +6,7 @@ import asyncio
 import builtins
 import inspect
 import math
+import pickle
 import sys
 import traceback
 from collections.abc import AsyncIterator, Iterator
@@ -27,6 +28,9 @@ from phasewatch import (
     current,
     phase,
 )
+from phasewatch._config import default_tracker
+from phasewatch._spec import APART, PLAIN
+from phasewatch._tracker import DISABLED
 from phasewatch.testing import MemorySink, PhaseLog, recorded
 
 
@@ -1018,3 +1022,28 @@ def test_the_item_at_which_a_loop_is_left_has_its_line_if_each_has_one(phaselog:
                     break
     shown = [event.done for event in phaselog.events if isinstance(event, PhaseProgressed)]
     assert shown == [1, 2, 3, 4, 2, 4, 3]
+
+
+# A decorated function that is sent to another process by value (cloudpickle does so) takes along what these are of.
+
+
+def test_what_a_decorator_holds_can_be_sent_to_another_process() -> None:
+    for one in (default_tracker, DISABLED, PLAIN, APART):
+        assert pickle.loads(pickle.dumps(one)) is one
+    for sent in (phase("SHARD"), phase("SHARD", total=3, unit="row", device="cpu")):
+        made = pickle.loads(pickle.dumps(sent))
+        assert (made.name, made.status, made._home) == ("SHARD", "pending", default_tracker)
+        assert made._spec.total == sent._spec.total
+        assert made._spec.attributes == sent._spec.attributes
+        assert (made._spec is PLAIN) == (sent._spec is PLAIN)
+    unnamed = pickle.loads(pickle.dumps(phase(None)))
+    assert unnamed(test_what_a_decorator_holds_can_be_sent_to_another_process).__name__.startswith("test")
+    assert type(unnamed) is type(phase(None))
+
+
+def test_what_is_open_belongs_to_its_process(phaselog: PhaseLog) -> None:
+    with phase("OPEN") as opened:
+        with pytest.raises(TypeError, match=r"phase 'OPEN' belongs to this process; give another one phasewatch.carrier"):
+            pickle.dumps(opened)
+    with pytest.raises(TypeError, match="run 'r' belongs to this process"):
+        pickle.dumps(phasewatch.run("r"))

@@ -74,7 +74,7 @@ def test_of_the_phases_to_which_a_process_is_attached_the_last_one_counts() -> N
     infos: Any = ["lasting", "outer", "inner"]
     process = Process(infos[0])
     assert process.origin == "lasting"
-    process.attached = infos[1:]
+    process.attached = dict(enumerate(infos[1:]))
     assert process.origin == "inner"
 
 

@@ -135,10 +135,18 @@ def a_trainer(screen: Console, log: str) -> None:
         sink.emit(event)
 
 
+def a_run_on_ray(screen: Console) -> None:
+    """What ``phasewatch summary`` says of the program of docs/ray.md, as it ran once."""
+    recorded = phasewatch.read(Path(__file__).with_name("ray.jsonl"))
+    for part in summary_parts(phasewatch.summarize(recorded), width=screen.width):
+        screen.print(part)
+        screen.print()
+
+
 def main() -> None:
     """Write each picture beside this file."""
     flows: dict[str, Callable[[Console], None]] = {
-        "run": a_run, "failure": a_failure, "live": a_live_view, "summary": a_summary,
+        "run": a_run, "failure": a_failure, "live": a_live_view, "summary": a_summary, "ray": a_run_on_ray,
         "transformers": partial(a_trainer, log="transformers.jsonl"), "verl": partial(a_trainer, log="verl.jsonl"),
     }  # fmt: skip
     for name, flow in flows.items():

@@ -33,6 +33,9 @@ class DefaultTracker(Tracker):
         self._named_log: JsonlSink | None = None  # that of the process that started this one
         self.listening = True  # until it is known that there is nobody
 
+    def __reduce__(self) -> str:
+        return "default_tracker"  # that of the process to which a decorated function was sent
+
     @property
     def sinks(self) -> tuple[Sink, ...]:
         """The configured sinks; with nothing configured those of the environment, made when they are first needed."""

@@ -47,14 +47,17 @@ class Process(State):
         # From the system and not from `random`, whose state belongs to the program.
         self.token = os.urandom(4).hex()
         self.number = os.getpid()
-        self.lasting = origin  # or what it was attached to since, for good
-        self.attached: list[PhaseInfo] = []  # to what it is attached for the time of a block
+        # To what it is attached, for good and for the time of a block, the last one last. By identity, since several threads
+        # may attach themselves and end that at once, and each of these is one step of a mapping.
+        self.lasting: dict[int, PhaseInfo] = {} if origin is None else {id(origin): origin}
+        self.attached: dict[int, PhaseInfo] = {}
         self.log = log
 
     @property
     def origin(self) -> PhaseInfo | None:
         """The phase of another process under which those of this one hang, if they hang under nothing else."""
-        return self.attached[-1] if self.attached else self.lasting
+        attached = list(self.attached.values()) or list(self.lasting.values())
+        return attached[-1] if attached else None
 
     def new_id(self) -> str:
         """Return an id that no other phase of any process has."""

@@ -43,6 +43,9 @@ class Run(Phase):
         self._expected: dict[str, tuple[float, int, float]] = {}
         self._clock = clock
 
+    def __reduce__(self) -> str:
+        raise TypeError(f"run {self.name!r} belongs to this process; give another one phasewatch.carrier()")
+
     @property
     def plan(self) -> Schedule | None:
         """What the run was said to do."""

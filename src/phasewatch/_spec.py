@@ -52,6 +52,10 @@ class PhaseSpec:
         self.stall_after = _seconds_or_warn(name, "stall_after", stall_after)
         self.attributes: Mapping[str, object] = attributes or {}
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # Those two are known by identity, in the process to which a decorated function was sent as well.
+        return "PLAIN" if self is PLAIN else "APART" if self is APART else super().__reduce_ex__(protocol)
+
     @property
     def depends_on_call(self) -> bool:
         """Whether `resolve` has anything to do."""

@@ -53,6 +53,7 @@ _ONE = 1
 _NUMBERS = "ints, floats and scalars of numpy or torch"
 _MOST_FAULTS = 16  # that a phase remembers of those inside it
 _MOST_OWED = 200  # ends that wait for room on the stack
+_MOST_LASTING = 64  # phases of other processes to which this one is attached for good, or a block is about to begin
 _STACK_FROM = 2  # the announcement of a stall from which on the stack is shown
 
 _current: ContextVar[Phase | None] = ContextVar("phasewatch_current", default=None)
@@ -245,6 +246,12 @@ class Phase(Counting):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} {self.status}>"
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        # A decorated function may be sent to another process by value, and takes along what it was decorated with.
+        if self._live is not PENDING:
+            raise TypeError(f"phase {self.name!r} belongs to this process; give another one phasewatch.carrier()")
+        return make_phase, (self._home, self.name, self._spec)
 
     # The block.
 
@@ -796,6 +803,9 @@ class _Disabled(Phase):
 
     __slots__ = ()
 
+    def __reduce__(self) -> str:
+        return "DISABLED"
+
     def __enter__(self: Self) -> Self:
         return self
 
@@ -833,7 +843,7 @@ DISABLED: Phase = _Disabled()._prepare(Tracker(), "")
 class Elsewhere(Phase):
     """What stands for a phase that is open in another process, where something of it goes on here."""
 
-    __slots__ = ("_before",)
+    __slots__ = ()
 
     def __init__(self, info: PhaseInfo) -> None:
         self._prepare(DISABLED._home, info.name)
@@ -844,28 +854,26 @@ class Elsewhere(Phase):
 
     def be_current(self) -> None:
         """Have what is opened from now on hang under it: in this thread or task, and where nothing is around it."""
-        process = _this_process()
-        self._before, process.lasting = process.lasting, self._describe()
+        info, lasting = self._describe(), _this_process().lasting
+        lasting[id(info)] = info
+        for before in list(lasting)[:-_MOST_LASTING]:
+            lasting.pop(before, None)
         _current.set(self)
 
     def begin_block(self) -> None:
         """Take it that this holds for a block."""
-        process = _this_process()
-        self._stop_lasting(process)
-        process.attached = [*process.attached, self._describe()]
+        process, info = _this_process(), self._describe()
+        process.attached[id(info)] = info
+        process.lasting.pop(id(info), None)
 
     def leave(self) -> None:
         """Have nothing more hang under it."""
-        process = _this_process()
+        process, info = _this_process(), self._describe()
         self._live = COMPLETED
         if _current.get() is self:
             _current.set(self._outer)
-        self._stop_lasting(process)
-        process.attached = [info for info in process.attached if info is not self._describe()]
-
-    def _stop_lasting(self, process: Process) -> None:
-        if process.lasting is self._describe():
-            process.lasting = self._before
+        process.lasting.pop(id(info), None)
+        process.attached.pop(id(info), None)
 
 
 def make_phase(home: Tracker, name: object, spec: PhaseSpec = PLAIN) -> Phase:
@@ -883,6 +891,9 @@ class _Unnamed(Phase):
     """A phase that was given no name: a decorator, which takes that of its function."""
 
     __slots__ = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return make_phase, (self._home, None, self._spec)
 
     def _opener(self, fn: Callable[..., Any]) -> _wrap.Opener:
         return new_phase(self._home, _wrap.name_of(fn), self._spec)._opener(fn)
