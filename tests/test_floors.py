@@ -38,6 +38,7 @@ FLOORS = [
     {"_dispatcher", "_extra"},
     {"_outlet"},
     {"_counting"},
+    {"_overseen"},
     {"_tracker"},
     {"_config"},
     {"_termination", "_attach"},

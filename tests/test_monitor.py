@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from phasewatch import PhaseProgressed, Tracker, _tracker
+from phasewatch import PhaseProgressed, Tracker, _overseen
 from phasewatch._monitor import Monitor
 from phasewatch._tally import Tally
 from phasewatch.testing import FakeClock, MemorySink
@@ -55,7 +55,7 @@ def monitor(mocker: Any) -> Monitor:
     """A monitor in place of the one of the process, whose thread never starts."""
     monitor = Monitor()
     mocker.patch.object(monitor, "_start")
-    mocker.patch.object(_tracker, "_monitor", monitor)
+    mocker.patch.object(_overseen, "monitor", monitor)
     return monitor
 
 
@@ -280,19 +280,19 @@ sys.exit(7)
 def test_a_fork_takes_no_watched_phase_and_no_held_lock_along() -> None:
     code = """
 import os, sys
-from phasewatch import Tracker, _tracker
+from phasewatch import Tracker, _overseen
 from phasewatch.testing import MemorySink
 with Tracker([MemorySink()]).phase("A", total=10**6) as a:
     a.advance()
     for _ in range(50):
         child = os.fork()
         if not child:
-            assert _tracker._monitor.open == {} and not _tracker._monitor.is_running
+            assert _overseen.monitor.open == {} and not _overseen.monitor.is_running
             with Tracker([MemorySink()]).phase("B", total=3) as b:
                 b.advance()
             os._exit(0)
         assert os.waitpid(child, 0)[1] == 0
-    assert _tracker._monitor.open
+    assert _overseen.monitor.open
 """
     subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", code], check=True)
 
@@ -301,7 +301,7 @@ with Tracker([MemorySink()]).phase("A", total=10**6) as a:
 def test_after_a_fork_the_parents_phases_are_looked_at_as_before() -> None:
     code = """
 import os, threading
-from phasewatch import Tracker, _tracker
+from phasewatch import Tracker, _overseen
 from phasewatch.testing import MemorySink
 with Tracker([MemorySink()]).phase("A", total=9) as a:
     a.advance()
@@ -309,7 +309,7 @@ with Tracker([MemorySink()]).phase("A", total=9) as a:
     if not child:
         os._exit(0)
     os.waitpid(child, 0)
-    thread = threading.Thread(target=_tracker._monitor.look, daemon=True)
+    thread = threading.Thread(target=_overseen.monitor.look, daemon=True)
     thread.start()
     thread.join(30)
     assert not thread.is_alive(), "it waits for a lock"

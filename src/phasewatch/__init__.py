@@ -2,11 +2,13 @@
 
 Writing: phase -> tracker -> dispatcher -> sinks. Imports go downward only:
 
+    integrations/              trainers and engines that are not ours; they use what anybody may use
     testing                    for tests, ours and those of users
     _phase, _run               what a person touches: the with-block, the decorator, the run
     _config                    configure(), the environment, the one default tracker
     _tracker                   the stack of open phases; makes events of what happens
-    _counting, _outlet         what a phase is told; a clock and the sinks
+    _overseen, _counting       who looks after a phase, and what it is told
+    _outlet                    a clock and the sinks
     _monitor, _vigil           a thread that looks at open phases: progress, heartbeats, stalls
     _process, _attach          forks, and phases of other processes
     _dispatcher                events to sinks; their failures stay here

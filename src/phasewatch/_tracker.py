@@ -12,24 +12,19 @@ from _thread import get_ident
 from collections import deque
 from contextvars import ContextVar
 
-from . import _process, _wrap
+from . import _overseen, _process, _wrap
 from ._annotations import TYPE_CHECKING
-from ._counting import Counting
-from ._extra import Extra, stack_of
+from ._extra import Extra
 from ._fault import Fault, path_of, told
-from ._monitor import Monitor
 from ._outlet import Outlet
+from ._overseen import Overseen
 from ._process import COMPLETED, ENDED, FAILED, INTERRUPTED, NOT_OPEN_YET, PENDING, UNOPENED, State
 from ._report import failure, shown, warn
 from ._spec import APART, PLAIN, PhaseSpec, as_text, count_or_warn, make_spec
-from ._tally import EACH, Tally, as_count
-from ._vigil import Vigil, limit
+from ._tally import Tally, as_count
 from .events import (
-    PhaseAlive,
     PhaseEnded,
     PhaseInfo,
-    PhaseResumed,
-    PhaseStalled,
     PhaseStarted,
     Position,
 )
@@ -54,11 +49,9 @@ _NUMBERS = "ints, floats and scalars of numpy or torch"
 _MOST_FAULTS = 16  # that a phase remembers of those inside it
 _MOST_OWED = 200  # ends that wait for room on the stack
 _MOST_LASTING = 64  # phases of other processes to which this one is attached for good, or a block is about to begin
-_STACK_FROM = 2  # the announcement of a stall from which on the stack is shown
 
 _current: ContextVar[Phase | None] = ContextVar("phasewatch_current", default=None)
 _get_current, _set_current = _current.get, _current.set  # looked up once, for the hot path
-_monitor = Monitor()
 
 
 def _this_process() -> Process:
@@ -66,9 +59,9 @@ def _this_process() -> Process:
 
 
 def _after_fork() -> PhaseInfo | None:
-    opened = reversed(_monitor.open.values())
+    opened = reversed(_overseen.monitor.open.values())
     run = next((phase for phase in opened if isinstance(phase, Phase) and phase.role == "run" and phase._is_open()), None)
-    _monitor.reset()
+    _overseen.monitor.reset()
     origin = innermost_info(run)  # still by the parent's identity
     # What it was attached to does not go before what was open inside that.
     _current.set(None)
@@ -100,7 +93,7 @@ def innermost_info(otherwise: Phase | None) -> PhaseInfo | None:
 
 def end_all(error: BaseException) -> None:
     """End every open phase that is told to somebody, of all threads and tasks, the last one first."""
-    for phase in reversed(list(_monitor.open.values())):
+    for phase in reversed(list(_overseen.monitor.open.values())):
         if isinstance(phase, Phase) and phase._is_open():
             try:
                 phase._close(error)
@@ -121,7 +114,7 @@ class nothing_current:  # noqa: N801  # a context manager that is used as a stat
 
 def look() -> None:
     """Look at every open phase as the monitor does once a second, at those on an injected clock too."""
-    _monitor.look(by_hand=True)
+    _overseen.monitor.look(by_hand=True)
 
 
 class Tracker(Outlet):
@@ -178,15 +171,15 @@ class Tracker(Outlet):
                 failure(f"phase {phase.name!r} could not be closed; the program goes on")
 
 
-class Phase(Counting):
+class Phase(Overseen):
     """One phase of the work: a ``with`` block, or a decorator around each call of a function.
 
     It is made by `phasewatch.phase`. Between entering and leaving, it is the handle through which the code inside tells
     how far it is. Nothing that it is told can raise: a mistake in a call is a `PhasewatchWarning`, once.
     """
 
-    # Few, those of Counting among them, since to make and to clear each costs a hundredth of a block.
-    __slots__ = ("_home", "_outer", "_parent", "_stopped")
+    # Few, those of the classes above among them, since to make and to clear each costs a hundredth of a block.
+    __slots__ = ("_home", "_outer", "_stopped")
 
     role: ClassVar[Role] = "phase"
 
@@ -357,9 +350,9 @@ class Phase(Counting):
         if extra is None:
             extra = self._extra = Extra()
         extra.thread = get_ident()
-        _monitor.open[id(self)] = self
-        if not _monitor.is_running and tracker.clock is None:
-            _monitor.start()
+        _overseen.monitor.open[id(self)] = self
+        if not _overseen.monitor.is_running and tracker.clock is None:
+            _overseen.monitor.start()
         if parent is not None:
             parent._hear_of_child(self._started)
         self._tell_start(tracker)
@@ -591,98 +584,6 @@ class Phase(Counting):
         while phase is not None and phase is not other:
             phase = phase._outer
         return phase is other
-
-    # The monitor.
-
-    def _enclosing(self) -> Phase | None:
-        return self._parent
-
-    def _leave_monitor(self, extra: Extra, completed: bool, now: float) -> None:
-        """Be looked at no more; when this returns, nobody is looking."""
-        _monitor.open.pop(id(self), None)
-        parent = self._parent
-        if parent is not None:
-            parent._hear_of_child(now)
-        # The monitor makes the vigil before it asks whether the phase is open, and this one has ended before it asks for
-        # that: one of the two sees the other.
-        vigil = extra.vigil
-        if vigil is not None:
-            try:
-                with _monitor.lock:
-                    if vigil.announced and completed:
-                        self._tell_resumed(vigil, now)
-            except TimeoutError:  # the process is about to end, and who looks hangs in a sink
-                pass
-        if completed:
-            info = extra.info or self._describe()
-            self._tracker.kinds.ended.append((info.path, now - self._started))
-
-    def _hear_of_child(self, now: float) -> None:
-        """Take the beginning or the end of a phase inside this one for a sign of life."""
-        extra = self._extra
-        if extra is not None and extra.vigil is not None:  # there is one once the monitor has looked
-            extra.vigil.child_at = now
-
-    def _look(self, *, is_innermost: bool, by_hand: bool) -> None:
-        """Be looked at: tell progress of loops that are not counted, and whether the phase is alive, or has stalled."""
-        tracker, tally = self._tracker, self._tally
-        if tracker.clock is not None and not by_hand:  # nothing waits for a thread where time is told by somebody else
-            return
-        extra = self._more()
-        vigil = extra.vigil
-        if vigil is None:
-            vigil = extra.vigil = Vigil(self._started, self.done)
-        if not self._is_open():
-            return
-        now = tracker.now()
-        if tally is not None:
-            tally.stop = EACH  # the next count tells progress
-            if tally.loops:
-                done = tally.position()
-                tally.look(done, now)
-                if not tally.stepped and done > tally.shown:
-                    self._show(tally, now)
-        if extra.is_suspended:
-            vigil.rest(now)
-        else:
-            self._watch_over(vigil, now, is_innermost)
-
-    def _watch_over(self, vigil: Vigil, now: float, is_innermost: bool) -> None:
-        tracker, tally, spec = self._tracker, self._tally, self._spec
-        kind = tracker.kinds.of(self._describe().path)
-        done = self.done
-        # Before the look, since that is how long it was quiet if it moves now.
-        quiet = vigil.quiet(now)
-        if vigil.see(now, done, 0 if tally is None else tally.words, kind.gaps) and vigil.announced:
-            self._tell_resumed(vigil, now, quiet)
-        if not is_innermost or self.role == "run":
-            return
-        quiet = vigil.quiet(now)
-        if vigil.beats(now, tally.shown_at if tally is not None else None, tracker.heartbeat):
-            tracker.emit(PhaseAlive(self._describe(), tracker.wall(), quiet=quiet, **self._measures(now)))
-        if tracker.stalls:
-            counts = tally is not None and (tally.total is None or done < tally.total)
-            elapsed = now - self._started
-            bounds = limit(
-                kind, elapsed=elapsed, quiet=quiet, counts=counts, expect=spec.expect, stall_after=spec.stall_after
-            )
-            if bounds is not None and vigil.stalls(now, bounds[0]):
-                with_stack = tracker.stalls == "stack" or vigil.announced >= _STACK_FROM
-                tracker.emit(
-                    PhaseStalled(
-                        self._describe(),
-                        tracker.wall(),
-                        quiet=quiet,
-                        expected=bounds[1],
-                        stack=stack_of(self._more().thread) if with_stack else None,
-                        **self._measures(now),
-                    )
-                )
-
-    def _tell_resumed(self, vigil: Vigil, now: float, quiet: float | None = None) -> None:
-        vigil.announced = 0
-        quiet = vigil.quiet(now) if quiet is None else quiet
-        self._tracker.emit(PhaseResumed(self._describe(), self._tracker.wall(), quiet=quiet, **self._measures(now)))
 
     def step(self, *, step: int | None = None, epoch: int | None = None, **options: Any) -> Phase:
         """Return one unit of this phase as a phase inside it, named ``{NAME} {UNIT}``: TRAINING STEP.
