@@ -15,7 +15,7 @@ from ..metalog.banners import PATH_SEPARATOR, short_names, shown_name
 from ..metalog.plain import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ..events import Event, PhaseInfo
 
@@ -112,6 +112,7 @@ class LiveView:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic, age: Callable[[Event], float] | None = None) -> None:
         self._clock, self._age = clock, age
         self._open: dict[str, _Open] = {}
+        self._lost: frozenset[str] = frozenset()
         self._lock = ForkSafeLock(order=4)
 
     @property
@@ -137,6 +138,10 @@ class LiveView:
                 found.quiet_since = at - event.quiet if isinstance(event, PhaseStalled) else None
             elif isinstance(event, MetricsLogged):
                 found.log(event.values)
+
+    def lose(self, phases: Iterable[PhaseInfo]) -> None:
+        """Note whose processes are gone, of those that are open; their times stand still."""
+        self._lost = frozenset(phase.id for phase in phases)
 
     def rows(self, width: int, height: int) -> list[Text]:
         """Return what is open, in at most so many rows of at most so many columns."""
@@ -183,12 +188,16 @@ class LiveView:
 
     def _tree(self, root: _Open, now: float) -> Iterator[_Row]:
         until, note = now, ""
-        if self._age is not None and now - root.heard >= SILENCE:
+        if root.phase.id in self._lost:
+            until, note = root.heard, f"its process is gone, last heard of {format_duration(now - root.heard)} ago"
+        elif self._age is not None and now - root.heard >= SILENCE:
             until, note = root.heard, f"said nothing for {format_duration(now - root.heard)}"
         waiting = [(root, 0)]
         while waiting:
             found, depth = waiting.pop()
             own_note = note if found is root else ""
+            if found.phase.id in self._lost and not note:
+                own_note = "its process is gone"
             if found.quiet_since is not None and not note:
                 own_note = f"stalled, quiet for {format_duration(now - found.quiet_since)}"
             yield _Row("  " * min(depth, _DEEPEST) + _name(found), found, until, own_note)
