@@ -65,6 +65,33 @@ def test_a_summary_shows_where_the_time_went(log: str, capsys: pytest.CaptureFix
     assert lines[5].split() == ["STEP", "3", "6.0s", "6.0s", "100.0%", "█" * 12, "2.0s", "2.0s", "3.0s", "3.0s"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is not known of a process that is there")
+def test_a_summary_tells_a_run_that_goes_on_from_one_that_was_killed(tmp_path: Path) -> None:
+    path = str(tmp_path / "log")
+    program = (
+        "import os, signal, sys, phasewatch\n"
+        "with phasewatch.run('job', log=sys.argv[1], sinks=[]), phasewatch.phase('A'):\n"
+        "    print(flush=True); sys.stdin.read(); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        running = call(["summary", path]), call(["summary", "--json", path]), call(["watch", "--once", path])
+        process.communicate(b"")
+    killed = call(["summary", path]), call(["summary", "--json", path]), call(["watch", "--once", path])
+    assert [done.returncode for done in (*running, *killed)] == [1] * 6
+    assert re.match(r"job: still running, \S+, in A\n", running[0].stdout.decode())
+    assert re.match(r"job: never ended \(killed\), \S+, last seen in A\n", killed[0].stdout.decode())
+    told = [json.loads(done.stdout) for done in (running[1], killed[1])]
+    assert [(one["status"], one["killed"]) for one in told] == [("running", False), ("lost", True)]
+    assert ["gone" in done.stdout.decode() for done in (running[2], killed[2])] == [False, True]
+
+
+def test_of_a_run_that_nobody_can_ask_for_both_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["summary", log_of(tmp_path / "log", steps([1.0])[:-1])]) == 1
+    assert capsys.readouterr().out.startswith("job: never ended (killed, or still running), 1.0s\n")
+
+
 @pytest.mark.parametrize("flow", ["whole_run", "failing_run", "interrupted_run", "validation_only"])
 def test_a_text_log_has_a_summary_too(flow: str, capsys: pytest.CaptureFixture[str]) -> None:
     code = cli.main(["summary", str(golden_file(flow))])

@@ -14,7 +14,7 @@ from programs import ended, started
 
 import phasewatch
 from phasewatch import Event, PhaseInfo, Place, _lives
-from phasewatch._lives import Lives, birth, is_gone
+from phasewatch._lives import Lives, birth, is_there
 from phasewatch.testing import MemorySink
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere processes have no birth")
@@ -34,22 +34,22 @@ def other() -> Iterator[tuple[subprocess.Popen[str], Place]]:
 
 def test_a_process_is_there_until_it_ends(other: tuple[subprocess.Popen[str], Place]) -> None:
     process, place = other
-    assert not is_gone(place)
+    assert is_there(place) is True
     process.communicate("")
-    assert is_gone(place)
+    assert is_there(place) is False
 
 
 def test_a_process_that_was_killed_is_gone_before_anybody_takes_note(other: tuple[subprocess.Popen[str], Place]) -> None:
     process, place = other
     process.send_signal(signal.SIGKILL)
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it is a zombie
-    assert is_gone(place)
+    assert is_there(place) is False
 
 
 def test_another_process_with_the_number_is_another_one() -> None:
     system, _, start = (birth() or "").rpartition(".")
-    assert not is_gone(Place(host=HERE, process=os.getpid(), birth=f"{system}.{start}"))
-    assert is_gone(Place(host=HERE, process=os.getpid(), birth=f"{system}.{int(start) - 1}"))
+    assert is_there(Place(host=HERE, process=os.getpid(), birth=f"{system}.{start}"))
+    assert is_there(Place(host=HERE, process=os.getpid(), birth=f"{system}.{int(start) - 1}")) is False
 
 
 def gone_number() -> int:
@@ -74,8 +74,8 @@ def gone_number() -> int:
 )
 def test_what_cannot_be_known_is_not_said(host: str | None, number: int | None, born: str | None) -> None:
     number = gone_number() if number is None else number
-    assert not is_gone(Place(host=host, process=number, birth=born))
-    assert not is_gone(Place(host=host, process=None, birth=born))
+    assert is_there(Place(host=host, process=number, birth=born)) is None
+    assert is_there(Place(host=host, process=None, birth=born)) is None
 
 
 def test_where_the_system_tells_nothing_nobody_has_a_birth(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,17 +86,17 @@ def test_where_the_system_tells_nothing_nobody_has_a_birth(monkeypatch: pytest.M
     monkeypatch.setattr(_lives, "_known", None)
     monkeypatch.setattr(os, "readlink", refuse)
     assert birth() is None
-    assert not is_gone(place)
-    assert not is_gone(Place(host=HERE, process=gone_number()))
+    assert is_there(place) is None
+    assert is_there(Place(host=HERE, process=gone_number())) is None
 
 
 def test_where_processes_have_no_births_number_and_machine_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_lives, "_known", (os.getpid(), None))
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert is_gone(Place(host=HERE, process=gone_number()))
-    assert not is_gone(Place(host=HERE, process=os.getpid()))
-    assert not is_gone(Place(host=HERE, process=gone_number(), birth="1.2"))  # of a container that runs here
-    assert not is_gone(Place(host="elsewhere", process=gone_number()))
+    assert is_there(Place(host=HERE, process=gone_number())) is False
+    assert is_there(Place(host=HERE, process=os.getpid())) is None
+    assert is_there(Place(host=HERE, process=gone_number(), birth="1.2")) is None  # of a container that runs here
+    assert is_there(Place(host="elsewhere", process=gone_number())) is None
 
 
 def test_files_of_the_system_that_count_otherwise_are_not_asked(
@@ -104,9 +104,9 @@ def test_files_of_the_system_that_count_otherwise_are_not_asked(
 ) -> None:
     process, place = other
     renumbered = Place(host=HERE, process=process.pid, birth=(place.birth or "") + "0")
-    assert is_gone(renumbered)
+    assert is_there(renumbered) is False
     monkeypatch.setattr(os, "readlink", lambda path: "1")
-    assert not is_gone(renumbered)
+    assert is_there(renumbered) is None
 
 
 def test_the_child_of_a_fork_has_a_birth_of_its_own_and_threads_have_not() -> None:
@@ -143,7 +143,7 @@ def phase_of(process: int, run: int, parent: str) -> PhaseInfo:
 
 def lives(*events: Event, gone: set[int]) -> Lives:
     """Of a log in which these events stand, when these processes are gone."""
-    made = Lives(lambda place: place.process in gone)
+    made = Lives(lambda place: place.process not in gone)
     for event in events:
         made.take(event)
     made.look()
@@ -223,14 +223,14 @@ def test_what_was_written_just_before_the_end_is_read(tmp_path: Path, monkeypatc
     sink = phasewatch.sinks.JsonlSink(path)
     tracker = phasewatch.Tracker([sink])
 
-    def is_gone(_: Place) -> bool:
+    def is_there(_: Place) -> bool:
         if "LAST" not in path.read_text():
             with tracker.phase("LAST"):
                 pass
-        return True
+        return False
 
     with tracker.phase("FIRST"):
         pass
-    monkeypatch.setattr(Lives.__init__, "__defaults__", (is_gone,))
+    monkeypatch.setattr(Lives.__init__, "__defaults__", (is_there,))
     names = [event.name for event in phasewatch.read(path, follow=True, wait=lambda _: pytest.fail("it is over"))]
     assert names == ["FIRST", "FIRST", "LAST", "LAST"]

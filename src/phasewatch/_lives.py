@@ -37,24 +37,24 @@ def birth() -> str | None:
     return _known[1]
 
 
-def is_gone(place: Place) -> bool:
-    """Return whether the process of a place is known to have ended.
+def is_there(place: Place) -> bool | None:
+    """Return whether the process of a place goes on.
 
-    False also where that cannot be known: it ran on another machine, in another container, or before this one was started.
+    None where that cannot be known: it ran on another machine, in another container, or before this one was started.
     """
     number = place.process
     if number is None or not 0 < number <= _LARGEST_NUMBER or not _is_ours(place):
-        return False
+        return None
     try:
         os.kill(number, 0)
     except ProcessLookupError:
-        return True
+        return False
     except OSError:  # it is there, and another user's
         pass
     if place.birth is None or not _proc_counts_as_we_do():
-        return False
+        return None
     start = _start(str(number))
-    return start is not None and start != place.birth.rpartition(".")[2]
+    return None if start is None else start == place.birth.rpartition(".")[2]
 
 
 def _is_ours(place: Place) -> bool:
@@ -109,14 +109,15 @@ class Lives:
     Memory: the phases that are open and in no other of their process, at most 100,000, and at most 10,000 processes.
 
     Args:
-        is_gone: tells whether a process is known to have ended.
+        is_there: tells whether a process goes on, as far as that is known.
     """
 
-    def __init__(self, is_gone: Callable[[Place], bool] = is_gone) -> None:
-        self._is_gone = is_gone
+    def __init__(self, is_there: Callable[[Place], bool | None] = is_there) -> None:
+        self._is_there = is_there
         self._open: dict[str, PhaseInfo] = {}  # by id
         self._places: dict[str, Place] = {}  # by process
-        self._gone: set[str] = set()  # processes
+        self._there: set[str] = set()  # processes, as of the last look
+        self._gone: set[str] = set()
 
     def take(self, event: Event) -> None:
         """Note what begins and ends."""
@@ -134,9 +135,20 @@ class Lives:
 
     def look(self) -> bool:
         """Ask for all processes; return whether one has ended since the last look: what it wrote is now all there."""
-        found = {process for process, place in self._places.items() if process not in self._gone and self._is_gone(place)}
+        known = {process: self._is_there(place) for process, place in self._places.items() if process not in self._gone}
+        self._there = {process for process, is_there in known.items() if is_there}
+        found = {process for process, is_there in known.items() if is_there is False}
         self._gone |= found
         return bool(found)
+
+    def goes_on(self, phase: PhaseInfo) -> bool:
+        """Return whether the process of a phase was there at the last look."""
+        return _process_of(phase.id) in self._there
+
+    @property
+    def none_is_left(self) -> bool:
+        """Whether something is open, and all of it in processes that have ended."""
+        return bool(self._open) and all(_process_of(id) in self._gone for id in self._open)
 
     @property
     def lost(self) -> list[PhaseInfo]:

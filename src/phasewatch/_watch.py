@@ -66,6 +66,8 @@ def watch(source: Any, out: IO[str], *, wait: Callable[[float], object] = time.s
     summary = aggregate.summary(skipped=reading.skipped, dropped=reading.dropped)
     if reading.lost:
         # The table of a run comes with its last banner, which this one never wrote.
+        lost = {phase.id for phase in reading.lost}
+        summary.killed = all(run.status != "lost" or run.id in lost for run in summary.runs)
         show(summary_parts(summary), out)
     return summary
 
@@ -81,7 +83,8 @@ def look(source: Any, out: IO[str]) -> Summary:
         view.take(event)
     lives.look()
     view.lose(lives.lost)
-    summary = aggregate.summary(skipped=reading.skipped, dropped=reading.dropped)
+    summary = aggregate.summary(skipped=reading.skipped, dropped=reading.dropped, goes_on=lives.goes_on)
+    summary.killed = lives.none_is_left
     terminal = Console(file=out)
     rows = view.rows(terminal.width if terminal.is_terminal else _WIDTH, _ROWS)
     if rows:

@@ -147,12 +147,17 @@ def _summary(options: argparse.Namespace) -> int:
 
 
 def _summary_of(source: str) -> Any:
+    from ._lives import Lives
     from .summary import Aggregate
 
-    reading, aggregate = _read(source), Aggregate()
+    reading, aggregate, lives = _read(source), Aggregate(), Lives()
     for event in _with_events(source, reading):
         aggregate.add(event)
-    return aggregate.summary(skipped=reading.skipped, dropped=reading.dropped)
+        lives.take(event)
+    lives.look()
+    summary = aggregate.summary(skipped=reading.skipped, dropped=reading.dropped, goes_on=lives.goes_on)
+    summary.killed = lives.none_is_left
+    return summary
 
 
 def _add_watch(commands: Any) -> None:

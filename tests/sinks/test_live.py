@@ -217,6 +217,24 @@ def test_a_narrow_window_shows_fewer_figures(width: int, shown: list[str]) -> No
     assert [mark in row for mark in ("ETA", "━", "loss=0.5")] == [mark in shown for mark in ("ETA", "━", "loss=0.5")]
 
 
+def test_of_a_process_that_is_gone_the_times_stand_still_and_it_is_said_in_any_width() -> None:
+    log = Log(age=0.0)
+    run, other = log.start("grpo", "r", role="run"), log.start("other", "o", role="run")
+    inner = log.start("A", "a", "r", total=10)
+    log.progress(inner, 1, elapsed=30, eta=40)
+    log.clock.advance(5)
+    log.view.lose([run])
+    for width in (40, 60, 100):
+        told = [row for row in log.rows(width) if "its process" in row or "gone" in row]
+        assert told == [log.rows(width)[0]]
+    assert log.rows()[1].split()[-3:] == ["30s", "ETA", "40s"]
+    log.view.lose([inner])
+    assert ["its process is gone" in row for row in log.rows()] == [False, True, False]
+    log.view.lose([])
+    log.end(other)
+    assert not any("gone" in row for row in log.rows())
+
+
 def test_a_log_that_opens_and_never_ends_does_not_fill_the_memory(mocker: Any) -> None:
     mocker.patch("phasewatch.sinks.live._MOST_PHASES", 100)
     log = Log()

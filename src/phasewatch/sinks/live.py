@@ -189,7 +189,7 @@ class LiveView:
     def _tree(self, root: _Open, now: float) -> Iterator[_Row]:
         until, note = now, ""
         if root.phase.id in self._lost:
-            until, note = root.heard, f"its process is gone, last heard of {format_duration(now - root.heard)} ago"
+            until, note = root.heard, "its process is gone"
         elif self._age is not None and now - root.heard >= SILENCE:
             until, note = root.heard, f"said nothing for {format_duration(now - root.heard)}"
         waiting = [(root, 0)]
@@ -316,12 +316,14 @@ def _row(row: _Row, cells: dict[str, str], widths: dict[str, int], names: int, b
         else:
             cell = cells[column]
             text.append(" " * (widths[column] - cell_len(cell)) + cell)
+    if row.note:
+        text.append(_GAP).append(row.note, "yellow")
     room = width - text.cell_len
-    for note in ([row.note] if row.note else []) + (found.figures() if found is not None else []):
-        room -= len(_GAP) + cell_len(note)
+    for figure in found.figures() if found is not None else ():
+        room -= len(_GAP) + cell_len(figure)
         if room < 0:
             break
-        text.append(_GAP).append(note, "yellow" if note is row.note else "dim")
+        text.append(_GAP).append(figure, "dim")
     text.rstrip()
     text.truncate(width, overflow="ellipsis")
     return text
