@@ -192,16 +192,16 @@ class LiveView:
             until, note = root.heard, "its process is gone"
         elif self._age is not None and now - root.heard >= SILENCE:
             until, note = root.heard, f"said nothing for {format_duration(now - root.heard)}"
-        waiting = [(root, 0)]
+        waiting = [(root, 0, False)]
         while waiting:
-            found, depth = waiting.pop()
+            found, depth, is_lost = waiting.pop()
             own_note = note if found is root else ""
-            if found.phase.id in self._lost and not note:
-                own_note = "its process is gone"
             if found.quiet_since is not None and not note:
                 own_note = f"stalled, quiet for {format_duration(now - found.quiet_since)}"
-            yield _Row("  " * min(depth, _DEEPEST) + _name(found), found, until, own_note)
-            waiting.extend((child, depth + 1) for child in reversed(found.children.values()))
+            if found.phase.id in self._lost and not note:  # of a process inside a run that goes on
+                is_lost, own_note = True, "its process is gone"
+            yield _Row("  " * min(depth, _DEEPEST) + _name(found), found, found.at if is_lost else until, own_note)
+            waiting.extend((child, depth + 1, is_lost) for child in reversed(found.children.values()))
 
 
 def _name(found: _Open) -> str:
