@@ -270,12 +270,13 @@ def test_an_output_that_knows_no_blocks_shows_bars_all_the_same(log: str) -> Non
     assert b" ############ " in done.stdout
 
 
-@pytest.mark.parametrize("width", [40, 80, 120])
-def test_in_a_terminal_no_line_is_wider_than_it(width: int, tmp_path: Path) -> None:
-    path = log_of(tmp_path / "log", steps([1.0, 2.0], name="A NAME THAT IS SOMEWHAT LONG"))
+def in_terminal(arguments: Sequence[str], **environment: str) -> str:
+    """Return what the command writes to a terminal."""
     parent, child = pty.openpty()
-    environment = {**os.environ, "COLUMNS": str(width), "TERM": "xterm", "NO_COLOR": "1"}
-    subprocess.run([sys.executable, "-m", "phasewatch", "summary", path], stdout=child, check=True, env=environment)
+    subprocess.run(
+        [sys.executable, "-m", "phasewatch", *arguments], stdout=child, check=True,
+        env={**os.environ, "TERM": "xterm", "NO_COLOR": "1", **environment},
+    )  # fmt: skip
     os.close(child)
     printed = b""
     try:
@@ -284,7 +285,26 @@ def test_in_a_terminal_no_line_is_wider_than_it(width: int, tmp_path: Path) -> N
     except OSError:  # the other end is closed
         pass
     os.close(parent)
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", printed.decode()).splitlines()
+    return printed.decode()
+
+
+@pytest.mark.parametrize("to", ["csv", "chrome", "otlp-json"])
+def test_what_is_exported_to_a_terminal_cannot_act_in_it(to: str, tmp_path: Path) -> None:
+    events = steps([1.0], name="\x1b]0;a\x07\r\n\u202eb\u200b")
+    path = log_of(
+        tmp_path / "log", [*events[:-1], ended(events[0].phase, 1.0, 1.0, status="failed", error=("E", "\x1b[31m"))]
+    )
+    printed = in_terminal(["export", path, "--to", to])
+    assert re.findall("[^\n -~]", printed.replace("\r\n", "\n")) == []
+    piped = call(["export", path, "--to", to]).stdout.decode()
+    assert ("\x1b" in piped) == (to == "csv"), "a file has it as it is"
+    assert len(printed.splitlines()) >= len(piped.splitlines()) - 2
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_in_a_terminal_no_line_is_wider_than_it(width: int, tmp_path: Path) -> None:
+    path = log_of(tmp_path / "log", steps([1.0, 2.0], name="A NAME THAT IS SOMEWHAT LONG"))
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", in_terminal(["summary", path], COLUMNS=str(width))).splitlines()
     assert "Where the time went" in lines[2]
     assert ("p95" in lines[3]) == (width > 90)
     assert "Total" in lines[3]

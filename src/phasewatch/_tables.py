@@ -34,8 +34,11 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 _NARROWEST_NAME, _WIDEST_NAME = 8, 60
 _GAP = 2  # columns between two of a table
 _STYLES = {"completed": "green", "failed": "red", "interrupted": "yellow", "lost": "yellow", "running": "cyan"}
-_VERDICTS = {"slower": "slower", "faster": "faster", "same": "no more than noise", "too few": "too few to tell"}
-_VERDICT_STYLES = {"slower": "red", "faster": "green", "same": "", "too few": "dim"}
+_VERDICTS = {
+    "slower": "slower", "faster": "faster", "same": "no more than noise", "too few": "too few to tell",
+    "untimed": "its time is not told",
+}  # fmt: skip
+_VERDICT_STYLES = {"slower": "red", "faster": "green", "same": "", "too few": "dim", "untimed": "dim"}
 
 
 def show(parts: Iterator[Part], out: IO[str]) -> None:

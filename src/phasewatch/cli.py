@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from .metalog.plain import one_line
@@ -245,8 +246,9 @@ def _export(options: argparse.Namespace) -> int:
     if options.output is None:
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(encoding="utf-8", newline="")
-        sys.stdout.write(first)
-        sys.stdout.writelines(pieces)
+        # The CSV has texts as they are; in a terminal none may act.
+        shown = map(_harmless, chain([first], pieces)) if sys.stdout.isatty() else chain([first], pieces)
+        sys.stdout.writelines(shown)
         return OK
     if options.log != _STANDARD_INPUT and os.path.exists(options.output) and os.path.samefile(options.log, options.output):
         raise _UnusableError(f"{options.output}: is the log itself; give another name")
@@ -254,6 +256,12 @@ def _export(options: argparse.Namespace) -> int:
         out.write(first)
         out.writelines(pieces)
     return OK
+
+
+def _harmless(piece: str) -> str:
+    """Return text of several lines without what acts in a terminal."""
+    escaped = (char if char == "\n" or char.isprintable() else char.encode("unicode_escape").decode() for char in piece)
+    return "".join(escaped).replace("\\r\n", "\n")
 
 
 _NUMBERS = {
