@@ -237,6 +237,20 @@ def test_of_a_process_that_is_gone_the_times_stand_still_and_it_is_said_in_any_w
     assert not any("gone" in row for row in log.rows())
 
 
+def test_what_is_around_a_phase_is_open_for_no_less_time() -> None:
+    log = Log()
+    log.start("grpo", "r", role="run")
+    log.start("TRAINING", "t", "r", total=4, unit="step")
+    log.clock.advance(3)
+    log.start("TRAINING STEP", "s", "t", role="step", position=Position(2, 4, "step", elapsed=42.0, eta=90.0))
+    assert [row.split()[-3 if "ETA" in row else -1] for row in log.rows()] == ["42s", "42s", "0s"]
+    shard = log.start("SHARD", "h", "s")
+    log.progress(shard, 1, elapsed=50, eta=None)
+    log.clock.advance(5)
+    assert [row.split()[-3 if "ETA" in row else -1] for row in log.rows()] == ["55s", "55s", "55s", "55s"]
+    assert log.rows()[1].split()[-1] == "1.4m", "an ETA counts down as before"
+
+
 def test_a_log_that_opens_and_never_ends_does_not_fill_the_memory(mocker: Any) -> None:
     mocker.patch("phasewatch.sinks.live._MOST_PHASES", 100)
     log = Log()

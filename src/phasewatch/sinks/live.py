@@ -61,6 +61,13 @@ class _Open:
         if isinstance(event, UnderWay):
             self.eta = event.eta
 
+    def reach_around(self) -> None:
+        """Have what is around it be open for no less time: a text log may tell the time of the inner one alone."""
+        inner, outer = self, self.parent
+        while outer is not None and outer.elapsed + (inner.at - outer.at) < inner.elapsed:
+            outer.elapsed, outer.at, outer.eta = inner.elapsed, inner.at, outer.eta and outer.eta - (inner.at - outer.at)
+            inner, outer = outer, outer.parent
+
     def log(self, values: Mapping[str, float]) -> None:
         for name, value in values.items():
             if name in self.logged or len(self.logged) < _MOST_KEPT:
@@ -135,6 +142,7 @@ class LiveView:
             self._heard(found, at)
             if isinstance(event, Measured):
                 found.measure(event, at)
+                found.reach_around()
                 found.quiet_since = at - event.quiet if isinstance(event, PhaseStalled) else None
             elif isinstance(event, MetricsLogged):
                 found.log(event.values)
@@ -160,6 +168,7 @@ class LiveView:
             if position is not None:  # what a step says of the phase around it
                 parent.done, parent.total = max(parent.done, position.number - 1), position.total
                 parent.elapsed, parent.eta, parent.at = position.elapsed, position.eta, at
+                parent.reach_around()
         return found
 
     def _end(self, event: PhaseEnded, at: float) -> None:
