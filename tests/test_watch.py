@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from programs import ended, info, started
 from phasewatch import Event, PhaseInfo, PhaseProgressed, Place, _lives, cli
 from phasewatch._records import line_of
 from phasewatch._watch import look, watch
+from phasewatch.reader import read
 
 RUN = PhaseInfo("grpo", id="r", role="run")
 TRAINING = info("t", "TRAINING", "r", total=4, unit="step")
@@ -122,6 +124,19 @@ def test_of_a_text_log_the_file_tells_how_long_it_is_silent(tmp_path: Path) -> N
     look(str(path), out)
     assert "Training" in out.getvalue()
     assert "nothing" not in out.getvalue()
+
+
+def test_the_figures_of_what_is_watched_are_to_be_had_as_json(
+    tmp_path: Path, beginning: Any, capsys: Any, mocker: Any
+) -> None:
+    path = tmp_path / "log"
+    log = written(path, beginning)
+    assert cli.main(["watch", "--once", "--json", log]) == 1
+    assert json.loads(capsys.readouterr().out)["status"] == "lost"
+    grow = growing(path, [ended(TRAINING, 3.0, 3.0), ended(RUN, 4.0, 4.0)])
+    mocker.patch.dict(read.__kwdefaults__, wait=grow)
+    assert cli.main(["watch", "--json", log]) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "completed"
 
 
 def test_ranks_are_shown_beside_each_other(tmp_path: Path) -> None:

@@ -91,10 +91,10 @@ def _command(commands: Any, name: str, run: Command, help: str, details: str = "
     return parser
 
 
-def _read(source: str) -> Reading:
+def _read(source: str, *, follow: bool = False) -> Reading:
     from .reader import read
 
-    return read(sys.stdin if source == _STANDARD_INPUT else source)
+    return read(sys.stdin if source == _STANDARD_INPUT else source, follow=follow)
 
 
 def _with_events(source: str, reading: Iterator[Event]) -> Iterator[Event]:
@@ -147,11 +147,11 @@ def _summary(options: argparse.Namespace) -> int:
     return OK if summary.status == "completed" else UNWELL
 
 
-def _summary_of(source: str) -> Any:
+def _summary_of(source: str, *, follow: bool = False) -> Any:
     from ._lives import Lives
     from .summary import Aggregate
 
-    reading, aggregate, lives = _read(source), Aggregate(), Lives()
+    reading, aggregate, lives = _read(source, follow=follow), Aggregate(), Lives()
     for event in _with_events(source, reading):
         aggregate.add(event)
         lives.take(event)
@@ -168,13 +168,19 @@ def _add_watch(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("log", help=_LOG)
     parser.add_argument("--once", action="store_true", help="print what is open now, and exit")
+    parser.add_argument(
+        "--json", action="store_true", help="all figures as JSON instead: at the end, or with --once now"
+    )
 
 
 def _watch(options: argparse.Namespace) -> int:
     from ._watch import look, watch
 
     source = sys.stdin if options.log == _STANDARD_INPUT else options.log
-    if options.once:
+    if options.json:
+        summary = _summary_of(options.log, follow=not options.once)
+        _print_json(summary.as_dict())
+    elif options.once:
         summary = look(source, sys.stdout)
         if summary.status is None:
             raise _no_phases(options.log)
