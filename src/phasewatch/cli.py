@@ -168,9 +168,7 @@ def _add_watch(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("log", help=_LOG)
     parser.add_argument("--once", action="store_true", help="print what is open now, and exit")
-    parser.add_argument(
-        "--json", action="store_true", help="all figures as JSON instead: at the end, or with --once now"
-    )
+    parser.add_argument("--json", action="store_true", help="all figures as JSON instead: at the end, or with --once now")
 
 
 def _watch(options: argparse.Namespace) -> int:
