@@ -46,8 +46,8 @@ bench-trainers: $(TRAINERS)/stamp $(VERL)/stamp
 
 test-trainers: $(VENV)/test.stamp $(TRAINERS)/stamp $(VERL)/stamp
 	$(BIN)/python -m pytest -m long
-	$(TRAINERS)/bin/python -m pytest -m trainers -k "not verl"
-	$(VERL)/bin/python -m pytest -m trainers -k verl
+	$(TRAINERS)/bin/python -m pytest -m trainers --ignore tests/integrations/test_verl.py -k "not snippet_of_verl"
+	$(VERL)/bin/python -m pytest -m trainers tests/integrations/test_verl.py tests/test_docs.py -k "test_verl or snippet_of_verl"
 
 # One stamp for each group of dependencies: `make run` installs only what it runs.
 $(VENV)/%.stamp: pyproject.toml | $(BIN)/python
