@@ -65,6 +65,33 @@ def test_a_summary_shows_where_the_time_went(log: str, capsys: pytest.CaptureFix
     assert lines[5].split() == ["STEP", "3", "6.0s", "6.0s", "100.0%", "█" * 12, "2.0s", "2.0s", "3.0s", "3.0s"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is not known of a process that is there")
+def test_a_summary_tells_a_run_that_goes_on_from_one_that_was_killed(tmp_path: Path) -> None:
+    path = str(tmp_path / "log")
+    program = (
+        "import os, signal, sys, phasewatch\n"
+        "with phasewatch.run('job', log=sys.argv[1], sinks=[]), phasewatch.phase('A'):\n"
+        "    print(flush=True); sys.stdin.read(); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        running = call(["summary", path]), call(["summary", "--json", path]), call(["watch", "--once", path])
+        process.communicate(b"")
+    killed = call(["summary", path]), call(["summary", "--json", path]), call(["watch", "--once", path])
+    assert [done.returncode for done in (*running, *killed)] == [1] * 6
+    assert re.match(r"job: still running, \S+, in A\n", running[0].stdout.decode())
+    assert re.match(r"job: never ended \(killed\), \S+, last seen in A\n", killed[0].stdout.decode())
+    told = [json.loads(done.stdout) for done in (running[1], killed[1])]
+    assert [(one["status"], one["killed"]) for one in told] == [("running", False), ("lost", True)]
+    assert ["gone" in done.stdout.decode() for done in (running[2], killed[2])] == [False, True]
+
+
+def test_of_a_run_that_nobody_can_ask_for_both_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["summary", log_of(tmp_path / "log", steps([1.0])[:-1])]) == 1
+    assert capsys.readouterr().out.startswith("job: never ended (killed, or still running), 1.0s\n")
+
+
 @pytest.mark.parametrize("flow", ["whole_run", "failing_run", "interrupted_run", "validation_only"])
 def test_a_text_log_has_a_summary_too(flow: str, capsys: pytest.CaptureFixture[str]) -> None:
     code = cli.main(["summary", str(golden_file(flow))])
@@ -243,12 +270,13 @@ def test_an_output_that_knows_no_blocks_shows_bars_all_the_same(log: str) -> Non
     assert b" ############ " in done.stdout
 
 
-@pytest.mark.parametrize("width", [40, 80, 120])
-def test_in_a_terminal_no_line_is_wider_than_it(width: int, tmp_path: Path) -> None:
-    path = log_of(tmp_path / "log", steps([1.0, 2.0], name="A NAME THAT IS SOMEWHAT LONG"))
+def in_terminal(arguments: Sequence[str], **environment: str) -> str:
+    """Return what the command writes to a terminal."""
     parent, child = pty.openpty()
-    environment = {**os.environ, "COLUMNS": str(width), "TERM": "xterm", "NO_COLOR": "1"}
-    subprocess.run([sys.executable, "-m", "phasewatch", "summary", path], stdout=child, check=True, env=environment)
+    subprocess.run(
+        [sys.executable, "-m", "phasewatch", *arguments], stdout=child, check=True,
+        env={**os.environ, "TERM": "xterm", "NO_COLOR": "1", **environment},
+    )  # fmt: skip
     os.close(child)
     printed = b""
     try:
@@ -257,7 +285,26 @@ def test_in_a_terminal_no_line_is_wider_than_it(width: int, tmp_path: Path) -> N
     except OSError:  # the other end is closed
         pass
     os.close(parent)
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", printed.decode()).splitlines()
+    return printed.decode()
+
+
+@pytest.mark.parametrize("to", ["csv", "chrome", "otlp-json"])
+def test_what_is_exported_to_a_terminal_cannot_act_in_it(to: str, tmp_path: Path) -> None:
+    events = steps([1.0], name="\x1b]0;a\x07\r\n\u202eb\u200b")
+    path = log_of(
+        tmp_path / "log", [*events[:-1], ended(events[0].phase, 1.0, 1.0, status="failed", error=("E", "\x1b[31m"))]
+    )
+    printed = in_terminal(["export", path, "--to", to])
+    assert re.findall("[^\n -~]", printed.replace("\r\n", "\n")) == []
+    piped = call(["export", path, "--to", to]).stdout.decode()
+    assert ("\x1b" in piped) == (to == "csv"), "a file has it as it is"
+    assert len(printed.splitlines()) >= len(piped.splitlines()) - 2
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_in_a_terminal_no_line_is_wider_than_it(width: int, tmp_path: Path) -> None:
+    path = log_of(tmp_path / "log", steps([1.0, 2.0], name="A NAME THAT IS SOMEWHAT LONG"))
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", in_terminal(["summary", path], COLUMNS=str(width))).splitlines()
     assert "Where the time went" in lines[2]
     assert ("p95" in lines[3]) == (width > 90)
     assert "Total" in lines[3]

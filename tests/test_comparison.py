@@ -74,6 +74,14 @@ def test_of_too_few_phases_nothing_can_be_told() -> None:
     assert verdict([1.0, 1.1, 0.9], [9.0, 9.1, 8.9]) == "slower"
 
 
+def test_phases_of_which_one_log_tells_no_time_are_neither_slower_nor_faster() -> None:
+    for a, b in (([0.0] * 5, [5.0, 5.1, 5.2]), ([5.0, 5.1, 5.2], [0.0] * 5)):
+        (kind,) = (kind for kind in diff(steps(a), steps(b)).kinds if kind.path)
+        assert (kind.verdict, kind.ratio, kind.p) == ("untimed", None, None)
+    tested = diff(steps([0.0] * 5) + steps([1.0, 1.1, 1.2], "B"), steps([5.0] * 5) + steps([1.0, 1.1, 1.2], "B"))
+    assert [kind.verdict for kind in tested.kinds] == ["untimed", "same"]
+
+
 def test_durations_without_any_noise_differ_if_they_differ() -> None:
     assert verdict([1.0] * 5, [1.0] * 5) == "same"
     assert verdict([1.0] * 5, [1.1] * 5) == "slower"
@@ -155,7 +163,7 @@ def test_summaries_timelines_and_events_can_be_compared() -> None:
 def test_a_comparison_is_json() -> None:
     comparison = diff(steps([0.0] * 3, loss=float("inf")), steps([1.0] * 3))
     found = json.loads(json.dumps(comparison.as_dict(), allow_nan=False))
-    assert found["kinds"][0]["verdict"] == "slower"
+    assert found["kinds"][0]["verdict"] == "untimed"
     assert found["kinds"][0]["ratio"] is None
     assert found["metrics"][0]["a"] is None
     assert isinstance(comparison, Comparison)

@@ -30,7 +30,7 @@ FLOORS = [
         "plan",
         "stalls",
     },
-    {"_tally", "_vigil", "_carrier", "_records", "metalog", "timeline", "totals"},
+    {"_tally", "_vigil", "_carrier", "_lives", "_records", "metalog", "timeline", "totals"},
     {"_process", "_monitor", "_spec", "sinks", "reader", "summary"},
     {"comparison", "export", "_history"},
     {"_tables"},

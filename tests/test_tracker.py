@@ -357,7 +357,8 @@ def place():
     with tracker.phase("A"):
         return sink.events[-1].phase.place
 first = place()
-assert first == phasewatch.Place(host=os.uname().nodename, process=os.getpid(), rank=3, thread="MainThread")
+host, process, birth = os.uname().nodename, os.getpid(), phasewatch._lives.birth()
+assert first == phasewatch.Place(host=host, process=process, rank=3, thread="MainThread", birth=birth)
 import threading
 seen = []
 def work(): seen.extend([place(), place()])

@@ -13,6 +13,7 @@ from _thread import _local, allocate_lock
 from . import _forks
 from ._annotations import TYPE_CHECKING
 from ._environment import rank
+from ._lives import birth
 from .events import Place
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ def place() -> Place:
             process=os.getpid(),
             rank=rank(),
             thread="MainThread" if current_thread is None else current_thread().name,
+            birth=birth(),
         )
     return known
 

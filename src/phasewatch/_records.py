@@ -49,6 +49,8 @@ _MOST_ENDED = 1000  # phases that are remembered after their end: a thread may h
 _MOST_OPEN = 100_000
 _MOST_TRIES = 8
 _MOST_PLACES = 128  # whose text is remembered
+_MOST_ANNOUNCED = 128  # names, likewise
+_PLACE_NAMES = ("host", "process", "rank", "thread", "birth")
 
 
 def _make_encode() -> Callable[[dict[str, Any]], str]:
@@ -157,15 +159,27 @@ def _text_of_kin(phase: PhaseInfo) -> str:
 
 
 def _text_of_phase(phase: PhaseInfo) -> str:
-    path, position, place = phase.path, phase.position, phase.place
+    path, position, place, announced = phase.path, phase.position, phase.place, phase.announced
     text = ',"path":[' + ",".join(map(_quoted, path)) + "]" if path else ""
     more: dict[str, Any] = {}
     _add_expected(phase, more)
     if more:
         text += "," + _encode(more)[1:-1]
+    if announced is not None:
+        text += _text_of_announced(announced)
     if position is not None:
         text += ',"position":{' + _told(_POSITION_LABELS, _position_values(position))[1:] + "}"
     return text + _text_of_place(*_place_values(place)) if place is not None else text
+
+
+def _text_of_announced(announced: Mapping[str, object]) -> str:
+    """Return what was registered; phases of one name have one and the same mapping, which does not change."""
+    known = _announced.get(id(announced))
+    if known is None:
+        if len(_announced) >= _MOST_ANNOUNCED:
+            _announced.clear()
+        known = _announced[id(announced)] = announced, ',"announced":' + _encode(_strict(announced))
+    return known[1]
 
 
 @lru_cache(_MOST_PLACES, typed=True)
@@ -177,8 +191,9 @@ def _labels(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(f',"{name}":' for name in names)
 
 
+_announced: dict[int, tuple[Mapping[str, object], str]] = {}  # kept, so that no other takes its identity
 _TEXT_OF: dict[type, Callable[[Any], str]] = {int: int.__repr__, str: _quoted, bool: lambda value: "true"}
-_POSITION_LABELS, _PLACE_LABELS = _labels(Position.__slots__), _labels(Place.__slots__)
+_POSITION_LABELS, _PLACE_LABELS = _labels(Position.__slots__), _labels(_PLACE_NAMES)
 
 # An event to a mapping.
 
@@ -218,15 +233,17 @@ def _add_phase(phase: PhaseInfo, record: dict[str, Any]) -> None:
     if phase.path:
         record["path"] = list(phase.path)
     _add_expected(phase, record)
+    if phase.announced is not None:
+        record["announced"] = _strict(phase.announced)
     if phase.position is not None:
         record["position"] = _part(Position.__slots__, _position_values(phase.position))
     if phase.place is not None:
-        record["place"] = _part(Place.__slots__, _place_values(phase.place))
+        record["place"] = _part(_PLACE_NAMES, _place_values(phase.place))
 
 
 def _add_expected(phase: PhaseInfo, record: dict[str, Any]) -> None:
     """Add what was said of a phase beforehand."""
-    unit, start, total, step, message, emoji, counters, details, attributes, announced = _expected_values(phase)
+    unit, start, total, step, message, emoji, counters, details, attributes = _expected_values(phase)
     if unit != "item":
         record["unit"] = unit
     if start:
@@ -245,8 +262,6 @@ def _add_expected(phase: PhaseInfo, record: dict[str, Any]) -> None:
         record["details"] = _strict(details)
     if attributes:
         record["attributes"] = _strict(attributes)
-    if announced is not None:
-        record["announced"] = _strict(announced)
 
 
 def _part(names: tuple[str, ...], values: tuple[Any, ...]) -> dict[str, Any]:
@@ -504,11 +519,9 @@ def _status(value: object) -> str:
 
 _ARE_NUMBERS, _ARE_TEXTS = frozenset((float, int)).issuperset, frozenset((str,)).issuperset
 _SPECIAL = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
-_expected_values = attrgetter(
-    "unit", "start", "total", "step", "message", "emoji", "counters", "details", "attributes", "announced"
-)
+_expected_values = attrgetter("unit", "start", "total", "step", "message", "emoji", "counters", "details", "attributes")
 _position_values = attrgetter(*Position.__slots__)
-_place_values = attrgetter(*Place.__slots__)
+_place_values = attrgetter(*_PLACE_NAMES)
 
 # For each field what reads it, and the class whose values need not be read: most have it.
 _TEXT: Reader = (str, _required_text)
@@ -544,6 +557,7 @@ _POSITION: dict[str, Reader] = {
 }  # fmt: skip
 _PLACE: dict[str, Reader] = {
     "host": _TEXT_OR_NONE, "process": _COUNT_OR_NONE, "rank": _COUNT_OR_NONE, "thread": _TEXT_OR_NONE,
+    "birth": _TEXT_OR_NONE,
 }  # fmt: skip
 
 # The figures of all events, in the order in which they are written.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from .comparison import Comparison, KindChange
     from .summary import KindFigures, PhaseFigures, Summary
+    from .timeline import Outcome
 
     Part = Group | Table | Text
     # A column: its heading, what stands in it, and from which width of the terminal on it is shown.
@@ -33,9 +34,11 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 _NARROWEST_NAME, _WIDEST_NAME = 8, 60
 _GAP = 2  # columns between two of a table
 _STYLES = {"completed": "green", "failed": "red", "interrupted": "yellow", "lost": "yellow", "running": "cyan"}
-_SAID = {"lost": "never ended (killed, or still running)"}
-_VERDICTS = {"slower": "slower", "faster": "faster", "same": "no more than noise", "too few": "too few to tell"}
-_VERDICT_STYLES = {"slower": "red", "faster": "green", "same": "", "too few": "dim"}
+_VERDICTS = {
+    "slower": "slower", "faster": "faster", "same": "no more than noise", "too few": "too few to tell",
+    "untimed": "its time is not told",
+}  # fmt: skip
+_VERDICT_STYLES = {"slower": "red", "faster": "green", "same": "", "too few": "dim", "untimed": "dim"}
 
 
 def show(parts: Iterator[Part], out: IO[str]) -> None:
@@ -150,7 +153,7 @@ def _headline(summary: Summary) -> Text:
             text.append("\n")
         rank = "" if run.rank is None else f" (rank {run.rank})"
         text.append(f"{one_line(run.name)}{rank}: ", style="bold")
-        text.append(_SAID.get(run.status, run.status), style=_STYLES[run.status])
+        text.append(_said(summary, run.status), style=_STYLES[run.status])
         text.append(f", {format_duration(run.seconds)}")
         if run.status != "completed":
             text.append(_where(summary, run))
@@ -159,9 +162,17 @@ def _headline(summary: Summary) -> Text:
     if not summary.runs:
         status = summary.status or "lost"
         text.append("No run: ", style="bold")
-        text.append("phases ").append(_SAID.get(status, status), style=_STYLES[status])
+        text.append("phases ").append(_said(summary, status), style=_STYLES[status])
         text.append(f", {format_duration(summary.elapsed)}")
     return text
+
+
+def _said(summary: Summary, status: Outcome) -> str:
+    if status == "running":
+        return "still running"
+    if status != "lost":
+        return status
+    return "never ended (killed)" if summary.killed else "never ended (killed, or still running)"
 
 
 def _where(summary: Summary, run: PhaseFigures) -> str:
@@ -169,7 +180,9 @@ def _where(summary: Summary, run: PhaseFigures) -> str:
     if run.origin:
         return f", in {shown_path(run.origin)}"
     last = next((phase for phase in summary.unfinished if phase.rank == run.rank and phase.path), None)
-    return f", last seen in {shown_path(last.path)}" if run.status == "lost" and last is not None else ""
+    if last is None or run.status not in ("lost", "running"):
+        return ""
+    return f", {'last seen ' if run.status == 'lost' else ''}in {shown_path(last.path)}"
 
 
 def _kinds(summary: Summary, width: int, rows: int | None) -> Group:

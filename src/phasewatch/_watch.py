@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 
+from ._lives import Lives
 from ._tables import show, summary_parts
-from .events import PhaseEnded, PhaseStarted
 from .metalog.banners import blocks
 from .reader import read
 from .sinks.console import ConsoleSink
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 _LAST = 8  # banners that are shown of what was in the log before
 _ROWS = 200  # of a single look
 _WIDTH = 100  # columns, where there is no terminal
-# Seconds without a line, after which it is asked whether the processes are there: longer than one that lives is ever quiet,
-# since heartbeats come every minute. For in a container of the same name they may be alive and have other numbers.
-_PATIENCE = 90.0
 _DATED = 1e9  # seconds since 1970; a text log without times of day counts from its start
 
 
@@ -45,45 +42,49 @@ def watch(source: Any, out: IO[str], *, wait: Callable[[float], object] = time.s
     Raises:
         OSError: the source cannot be opened.
     """
-    aggregate, ages, living = Aggregate(), _Ages(source), _Living()
+    aggregate, ages = Aggregate(), _Ages(source)
     console = Console(file=out, highlight=False, markup=False, emoji=False)
     # A stream is waited for inside a read: it says nothing of having been caught up with.
-    screen = _Screen(console, LiveView(age=ages.of), is_behind=console.is_terminal and not hasattr(source, "read"))
+    view = LiveView(age=ages.of)
+    screen = _Screen(console, view, is_behind=console.is_terminal and not hasattr(source, "read"))
 
     def caught_up(seconds: float) -> None:
         ages.is_behind = False
         screen.catch_up()
-        if living.are_gone(seconds):
-            reading.close()
-        else:
-            wait(seconds)
+        view.lose(reading.lost)
+        wait(seconds)
 
     reading = read(source, follow=True, wait=caught_up)
     try:
         for event in reading:
             aggregate.add(event)
-            living.take(event)
             screen.emit(event)
         screen.catch_up()
     finally:
         reading.close()
         screen.close()
     summary = aggregate.summary(skipped=reading.skipped, dropped=reading.dropped)
-    if living.gone:
+    if reading.lost:
         # The table of a run comes with its last banner, which this one never wrote.
+        lost = {phase.id for phase in reading.lost}
+        summary.killed = all(run.status != "lost" or run.id in lost for run in summary.runs)
         show(summary_parts(summary), out)
     return summary
 
 
 def look(source: Any, out: IO[str]) -> Summary:
     """Print what is open in a log, once; return its figures."""
-    aggregate, ages = Aggregate(), _Ages(source)
+    aggregate, ages, lives = Aggregate(), _Ages(source), Lives()
     view = LiveView(age=ages.of)
     reading = read(source)
     for event in reading:
         aggregate.add(event)
+        lives.take(event)
         view.take(event)
-    summary = aggregate.summary(skipped=reading.skipped, dropped=reading.dropped)
+    lives.look()
+    view.lose(lives.lost)
+    summary = aggregate.summary(skipped=reading.skipped, dropped=reading.dropped, goes_on=lives.goes_on)
+    summary.killed = lives.none_is_left
     terminal = Console(file=out)
     rows = view.rows(terminal.width if terminal.is_terminal else _WIDTH, _ROWS)
     if rows:
@@ -131,42 +132,3 @@ class _Ages:
             return time.time() - event.time
         # Without times of day: what stands there already is no younger than the file.
         return time.time() - self._changed if self.is_behind and self._changed is not None else 0.0
-
-
-class _Living:
-    """The processes of this machine that have phases open: whether they are there."""
-
-    def __init__(self) -> None:
-        self.gone = False
-        self._host = os.uname().nodename if hasattr(os, "uname") else None
-        self._open: dict[str, int | None] = {}  # the id of a phase to its process; None on another machine, or unknown
-        self._quiet = 0.0  # seconds
-
-    def take(self, event: Event) -> None:
-        """Take a sign of life."""
-        self._quiet = 0.0
-        if isinstance(event, PhaseStarted):
-            place = event.phase.place
-            here = place is not None and place.host is not None and place.host == self._host
-            self._open[event.phase.id] = place.process if place is not None and here else None
-        elif isinstance(event, PhaseEnded):
-            self._open.pop(event.phase.id, None)
-
-    def are_gone(self, seconds: float) -> bool:
-        """Return whether nobody is left who could write, now that there was nothing new for further seconds."""
-        self._quiet += seconds
-        if self._quiet >= _PATIENCE and self._open and not self.gone:
-            self._quiet = 0.0
-            processes = set(self._open.values())
-            self.gone = all(process is not None and not _is_there(process) for process in processes)
-        return self.gone
-
-
-def _is_there(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):  # somebody else's, or what is no number of a process
-        return True
-    return True

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from .metalog.plain import one_line
@@ -90,10 +91,10 @@ def _command(commands: Any, name: str, run: Command, help: str, details: str = "
     return parser
 
 
-def _read(source: str) -> Reading:
+def _read(source: str, *, follow: bool = False) -> Reading:
     from .reader import read
 
-    return read(sys.stdin if source == _STANDARD_INPUT else source)
+    return read(sys.stdin if source == _STANDARD_INPUT else source, follow=follow)
 
 
 def _with_events(source: str, reading: Iterator[Event]) -> Iterator[Event]:
@@ -146,13 +147,18 @@ def _summary(options: argparse.Namespace) -> int:
     return OK if summary.status == "completed" else UNWELL
 
 
-def _summary_of(source: str) -> Any:
+def _summary_of(source: str, *, follow: bool = False) -> Any:
+    from ._lives import Lives
     from .summary import Aggregate
 
-    reading, aggregate = _read(source), Aggregate()
+    reading, aggregate, lives = _read(source, follow=follow), Aggregate(), Lives()
     for event in _with_events(source, reading):
         aggregate.add(event)
-    return aggregate.summary(skipped=reading.skipped, dropped=reading.dropped)
+        lives.take(event)
+    lives.look()
+    summary = aggregate.summary(skipped=reading.skipped, dropped=reading.dropped, goes_on=lives.goes_on)
+    summary.killed = lives.none_is_left
+    return summary
 
 
 def _add_watch(commands: Any) -> None:
@@ -162,13 +168,17 @@ def _add_watch(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("log", help=_LOG)
     parser.add_argument("--once", action="store_true", help="print what is open now, and exit")
+    parser.add_argument("--json", action="store_true", help="all figures as JSON instead: at the end, or with --once now")
 
 
 def _watch(options: argparse.Namespace) -> int:
     from ._watch import look, watch
 
     source = sys.stdin if options.log == _STANDARD_INPUT else options.log
-    if options.once:
+    if options.json:
+        summary = _summary_of(options.log, follow=not options.once)
+        _print_json(summary.as_dict())
+    elif options.once:
         summary = look(source, sys.stdout)
         if summary.status is None:
             raise _no_phases(options.log)
@@ -240,8 +250,9 @@ def _export(options: argparse.Namespace) -> int:
     if options.output is None:
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(encoding="utf-8", newline="")
-        sys.stdout.write(first)
-        sys.stdout.writelines(pieces)
+        # The CSV has texts as they are; in a terminal none may act.
+        shown = map(_harmless, chain([first], pieces)) if sys.stdout.isatty() else chain([first], pieces)
+        sys.stdout.writelines(shown)
         return OK
     if options.log != _STANDARD_INPUT and os.path.exists(options.output) and os.path.samefile(options.log, options.output):
         raise _UnusableError(f"{options.output}: is the log itself; give another name")
@@ -249,6 +260,12 @@ def _export(options: argparse.Namespace) -> int:
         out.write(first)
         out.writelines(pieces)
     return OK
+
+
+def _harmless(piece: str) -> str:
+    """Return text of several lines without what acts in a terminal."""
+    escaped = (char if char == "\n" or char.isprintable() else char.encode("unicode_escape").decode() for char in piece)
+    return "".join(escaped).replace("\\r\n", "\n")
 
 
 _NUMBERS = {

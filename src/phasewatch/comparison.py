@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .summary import KindFigures, Path
     from .timeline import Timeline
 
-    Verdict = Literal["slower", "faster", "same", "too few"]
+    Verdict = Literal["slower", "faster", "same", "too few", "untimed"]
     Source = Summary | Timeline | Iterable[Event]
 
 FEWEST = 3  # phases of a kind in each run, below which nothing can be said
@@ -98,7 +98,8 @@ def diff(a: Source, b: Source) -> Comparison:
     A kind of phase is ``slower`` or ``faster`` if the means of its durations differ by more than noise. The test is Welch's
     t-test, at a chance of 1% that any kind of two like runs is called different, shared among the kinds that are tested
     (Bonferroni). It takes the phases of a run as independent of each other: a machine that was slow during a whole run shows
-    as a difference. Of fewer than three phases in either run it says ``too few``.
+    as a difference. Of fewer than three phases in either run it says ``too few``; of a kind that took no time at all in one,
+    since that is a text log that does not tell its times, ``untimed``.
     """
     first, second = (source if isinstance(source, Summary) else summarize(source) for source in (a, b))
     others = {kind.path: kind for kind in second.kinds}
@@ -128,6 +129,8 @@ def _change(a: KindFigures, b: KindFigures) -> KindChange:
     samples_a, samples_b = (a.unit_samples, b.unit_samples) if by_unit else (a.seconds_samples, b.seconds_samples)
     # What is shown is what is tested: the mean over phases, whatever the units of each.
     mean_a, mean_b = (samples.mean if samples.count else None for samples in (samples_a, samples_b))
+    # Phases that happened take time: where they took none at all, a text log does not tell it.
+    is_untimed = None not in (mean_a, mean_b) and (mean_a == 0) is not (mean_b == 0)
     return KindChange(
         path=a.path,
         per=a.unit if by_unit else "phase",
@@ -135,11 +138,11 @@ def _change(a: KindFigures, b: KindFigures) -> KindChange:
         count_b=samples_b.count,
         a=mean_a,
         b=mean_b,
-        ratio=_ratio(mean_a, mean_b),
+        ratio=None if is_untimed else _ratio(mean_a, mean_b),
         total_a=a.total,
         total_b=b.total,
-        p=welch(samples_a, samples_b),
-        verdict="too few",
+        p=None if is_untimed else welch(samples_a, samples_b),
+        verdict="untimed" if is_untimed else "too few",
     )
 
 

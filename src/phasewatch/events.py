@@ -66,15 +66,22 @@ class Position(_Record):
 class Place(_Record):
     """Where a phase runs: which machine, process and thread."""
 
-    __slots__ = ("host", "process", "rank", "thread")
+    __slots__ = ("birth", "host", "process", "rank", "thread")
 
     def __init__(
-        self, *, host: str | None = None, process: int | None = None, rank: int | None = None, thread: str | None = None
+        self,
+        *,
+        host: str | None = None,
+        process: int | None = None,
+        rank: int | None = None,
+        thread: str | None = None,
+        birth: str | None = None,
     ) -> None:
         self.host = host
         self.process = process  # its number on the host
         self.rank = rank  # among the processes of a distributed job
         self.thread = thread  # its name
+        self.birth = birth  # of the process: tells it from all others that ever had its number; None if that is not known
 
 
 class PhaseInfo(_Record):

@@ -15,6 +15,7 @@ import zlib
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from ._lives import Lives
 from ._records import RecordError, Records, parsed
 from .events import PhaseEnded, PhaseStarted
 from .metalog.parse import Parser
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import IO, Any, Literal, Protocol
 
-    from .events import Event, Place
+    from .events import Event, PhaseInfo, Place
 
     Format = Literal["events", "text"]
 
@@ -59,7 +60,8 @@ def read(source: Any, *, follow: bool = False, wait: Callable[[float], object] =
     Args:
         source: the path of an event log or a text log, gzipped or not; the path of a folder of logs, each the record of one
             process; or an open file, of bytes or text, such as ``sys.stdin``.
-        follow: wait for what is still to be written, until every run in the log has ended or `Reading.close` is called.
+        follow: wait for what is still to be written, until every run in the log has ended or `Reading.close` is called. A
+            run of an event log that was killed on this machine has ended too: see `Reading.lost`.
         wait: called with the seconds to wait when a log that is followed has not grown.
 
     Raises:
@@ -92,6 +94,7 @@ class Reading:
         self._folder: str | None = None
         self._known: set[str] = set()
         self._records = Records()
+        self._lives = Lives()
         if isinstance(source, (str, os.PathLike)):
             path = os.fspath(source)
             if os.path.isdir(path):
@@ -125,6 +128,14 @@ class Reading:
         """Events that the writers say they had to drop, by type."""
         return self._records.dropped
 
+    @property
+    def lost(self) -> list[PhaseInfo]:
+        """Of an event log that is followed, the runs, and the phases in no other of their process, whose process is gone.
+
+        That can be known of processes of this machine, since it was started, and of this container. No end of them comes.
+        """
+        return self._lives.lost
+
     def __iter__(self) -> Iterator[Event]:
         return self._events
 
@@ -148,13 +159,14 @@ class Reading:
                 for log in self._logs.copy():
                     for events in self._of(log):
                         grown = grown or bool(events)
+                        self._note(events)
                         for event in events:
                             yield event
                             if self._closed:
                                 return  # type: ignore[unreachable]  # between two events, or by another thread
                 if not self._follow:
                     return
-                if grown:
+                if grown or self._lives.look():  # what a process wrote last is there when it is gone
                     continue
                 for log in self._logs:
                     yield from log.idle()
@@ -166,6 +178,11 @@ class Reading:
         finally:
             for log in (*self._logs, *self._read):
                 log.close()
+
+    def _note(self, events: list[Event]) -> None:
+        if self._follow:
+            for event in events:
+                self._lives.take(event)
 
     def _of(self, log: _Log) -> Iterator[list[Event]]:
         """Give what a log holds now; the last of it, if it is not followed."""
@@ -188,7 +205,8 @@ class Reading:
         if not (self._logs or self._folder):
             return True
         logs = (*self._logs, *self._read)
-        return any(log.runs_ended for log in logs) and not any(log.runs_open for log in logs)
+        runs = [run for log in logs for run in log.runs]
+        return self._lives.is_over(runs, any_ended=any(log.runs_ended for log in logs))
 
     def _look_into_folder(self) -> None:
         assert self._folder is not None
@@ -222,7 +240,7 @@ class _Log:
         self.skipped: Counter[str] = Counter()
         self.parser: _Parses | None = None
         self.runs_ended = 0
-        self._runs: dict[str, Place | None] = {}  # that go on
+        self.runs: dict[str, Place | None] = {}  # that go on, by id
         self.ended = False  # of a stream: no more can come
         self._source, self._name, self._origin = source, name, origin
         self._beginnings = 0  # of the file: it may be replaced
@@ -258,17 +276,12 @@ class _Log:
             if isinstance(event, PhaseStarted):
                 if isinstance(self.parser, Parser):
                     # One that was begun before by the same process will not end any more.
-                    self._runs = {id: place for id, place in self._runs.items() if place != event.phase.place}
-                self._runs[event.id] = event.phase.place
+                    self.runs = {id: place for id, place in self.runs.items() if place != event.phase.place}
+                self.runs[event.id] = event.phase.place
             elif isinstance(event, PhaseEnded):
-                self._runs.pop(event.id, None)
+                self.runs.pop(event.id, None)
                 self.runs_ended += 1
         return events
-
-    @property
-    def runs_open(self) -> int:
-        """How many runs go on."""
-        return len(self._runs)
 
     def _forget(self) -> None:
         """Another file has taken the place of the one that was read."""
@@ -276,7 +289,7 @@ class _Log:
             self.skipped += self.parser.skipped
         self.parser = self._decoder = None
         self._is_binary = False
-        self._runs.clear()
+        self.runs.clear()
         self.runs_ended = 0
 
     def finish(self) -> list[Event]:

@@ -22,7 +22,7 @@ from .metalog.plain import one_line
 from .timeline import Timeline, sane
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
     from .events import Event, PhaseInfo, Role
@@ -139,6 +139,7 @@ class Summary:
     unfinished: list[PhaseFigures]  # the innermost of those that never ended, that with the last sign of life first
     unfinished_count: int
     warnings: list[str]
+    killed: bool = False  # whether the processes of all that never ended are known to be gone
     series: dict[tuple[Path, str], Series] = field(default_factory=dict, repr=False)
 
     def kind(self, *path: str) -> KindFigures | None:
@@ -248,6 +249,7 @@ class Aggregate:
 
     def __init__(self, *, finished: bool = True) -> None:
         self._finished = finished
+        self._goes_on: Callable[[PhaseInfo], bool] | None = None
         self._events = 0
         self._time = 0.0  # of the latest event
         self._open: OrderedDict[str, _Open] = OrderedDict()
@@ -438,7 +440,8 @@ class Aggregate:
         seconds = max(0.0, entry.last - entry.start, entry.elapsed)
         if entry.parent is not None:
             entry.parent.around_lost = True
-        status: Outcome = "lost" if self._finished else "running"
+        is_lost = self._finished and (self._goes_on is None or not self._goes_on(entry.phase))
+        status: Outcome = "lost" if is_lost else "running"
         own = self._close(entry, status, max(entry.last, entry.start + seconds), seconds, None, None)
         if not entry.around_lost:
             self._note_unfinished(_figures(entry, status, seconds, own, None))
@@ -479,13 +482,21 @@ class Aggregate:
 
     # The end.
 
-    def summary(self, *, skipped: Mapping[str, int] | None = None, dropped: Mapping[str, int] | None = None) -> Summary:
+    def summary(
+        self,
+        *,
+        skipped: Mapping[str, int] | None = None,
+        dropped: Mapping[str, int] | None = None,
+        goes_on: Callable[[PhaseInfo], bool] | None = None,
+    ) -> Summary:
         """Return the figures of what was taken; nothing can be added after that.
 
         Args:
             skipped: what the reader could not use, by reason.
             dropped: events that the writers had to drop, by type.
+            goes_on: tells of a phase that has not ended whether it is known to be running, rather than lost.
         """
+        self._goes_on = goes_on
         while self._open:
             self._give_up(next(reversed(self._open.values())))  # what is inside comes after what is around it
         self._keep_latest()

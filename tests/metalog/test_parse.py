@@ -74,9 +74,13 @@ def as_text_carries(event: Event) -> tuple[Any, ...] | None:
     """
     info = event.phase
     if info.role == "run":
+        if isinstance(event, PhaseStarted):
+            warnings = _warnings_told(info)
+            return ("start of run", warnings) if warnings else None
         if not isinstance(event, PhaseEnded):
             return None
-        return ("end of run", event.status, info.message if event.status == "completed" else None, event.origin)
+        deviations = {one_line(name): counts for name, counts in event.deviations.items()}
+        return ("end of run", event.status, info.message if event.status == "completed" else None, event.origin, deviations)
     path = tuple(one_line(name) for name in event.path)
     if isinstance(event, PhaseStarted):
         place = info.position
@@ -100,6 +104,11 @@ def as_text_carries(event: Event) -> tuple[Any, ...] | None:
             metrics = {}  # of several phases that an exception leaves, the text does not say which had them
         return ("end", path, event.status, metrics, _figures_told(event), event.error and _as_printed(event.error))
     return None
+
+
+def _warnings_told(run: PhaseInfo) -> list[str]:
+    warnings: Any = run.attributes.get("plan_warnings", [])
+    return ["; ".join(filter(None, (one["message"], one.get("advice")))) for one in warnings]
 
 
 def _figures_told(event: PhaseEnded) -> tuple[Any, ...]:
@@ -159,6 +168,20 @@ def works(depth: int = 1) -> st.SearchStrategy[Any]:
     return st.tuples(st.just("work"), NAMES, st.one_of(st.none(), st.integers(1, 3)), METRICS, inside)
 
 
+frequencies = st.sampled_from([-1, 0, 2, 50])
+plans = st.one_of(
+    st.none(),
+    st.builds(
+        phasewatch.TrainingPlan,
+        st.integers(1, 4),
+        test_freq=frequencies,
+        save_freq=frequencies,
+        val_after_train=st.booleans(),
+    ),
+    st.dictionaries(NAMES, st.integers(1, 3), min_size=1, max_size=2).map(phasewatch.Plan),
+)
+
+
 class Broken(Exception):
     pass
 
@@ -166,15 +189,15 @@ class Broken(Exception):
 class Player:
     """Plays a program on a fake clock, and breaks off at one of its moments."""
 
-    def __init__(self, breaks_at: int | None, seconds: list[float]) -> None:
-        self.clock = FakeClock()
+    def __init__(self, breaks_at: int | None, seconds: list[float], plan: Any = None) -> None:
+        self.clock, self.plan = FakeClock(), plan
         self.memory, self.out = MemorySink(), io.StringIO()
         self.breaks_at, self.seconds, self.moments = breaks_at, seconds, 0
 
     def play(self, program: Any) -> None:
         sinks: list[Sink] = [self.memory, ConsoleSink(Console(file=self.out), mode="plain")]
         try:
-            with phasewatch.run("run", sinks=sinks, clock=self.clock):
+            with phasewatch.run("run", sinks=sinks, clock=self.clock, plan=self.plan):
                 for part in program:
                     self.part(part, None)
         except Broken:
@@ -222,9 +245,9 @@ class Player:
 
 
 @settings(max_examples=150)
-@given(programs(), st.none() | st.integers(1, 30), st.lists(st.floats(0.001, 5000), min_size=1, max_size=5))
-def test_what_the_console_writes_reads_back(program: Any, breaks_at: int | None, seconds: list[float]) -> None:
-    player = Player(breaks_at, seconds)
+@given(programs(), st.none() | st.integers(1, 30), st.lists(st.floats(0.001, 5000), min_size=1, max_size=5), plans)
+def test_what_the_console_writes_reads_back(program: Any, breaks_at: int | None, seconds: list[float], plan: Any) -> None:
+    player = Player(breaks_at, seconds, plan)
     player.play(program)
     written = [made for event in player.memory.events if (made := as_text_carries(event))]
     back = [made for event in parsed(player.out.getvalue()) if (made := as_text_carries(event))]

@@ -217,6 +217,40 @@ def test_a_narrow_window_shows_fewer_figures(width: int, shown: list[str]) -> No
     assert [mark in row for mark in ("ETA", "━", "loss=0.5")] == [mark in shown for mark in ("ETA", "━", "loss=0.5")]
 
 
+def test_of_a_process_that_is_gone_the_times_stand_still_and_it_is_said_in_any_width() -> None:
+    log = Log(age=0.0)
+    run, other = log.start("grpo", "r", role="run"), log.start("other", "o", role="run")
+    inner = log.start("A", "a", "r", total=10)
+    log.progress(inner, 1, elapsed=30, eta=40)
+    log.clock.advance(5)
+    log.view.lose([run])
+    for width in (80, 100):
+        assert [row for row in log.rows(width) if "its process is gone" in row] == [log.rows(width)[0]]
+    assert log.rows(60)[0].endswith("  its process …")
+    assert log.rows()[1].split()[-3:] == ["30s", "ETA", "40s"]
+    assert log.rows()[2].split()[-1] == "5.0s"
+    log.view.lose([inner])
+    assert log.rows()[1].split()[4:7] == ["30s", "ETA", "40s"]
+    assert ["its process is gone" in row for row in log.rows()] == [False, True, False]
+    log.view.lose([])
+    log.end(other)
+    assert not any("gone" in row for row in log.rows())
+
+
+def test_what_is_around_a_phase_is_open_for_no_less_time() -> None:
+    log = Log()
+    log.start("grpo", "r", role="run")
+    log.start("TRAINING", "t", "r", total=4, unit="step")
+    log.clock.advance(3)
+    log.start("TRAINING STEP", "s", "t", role="step", position=Position(2, 4, "step", elapsed=42.0, eta=90.0))
+    assert [row.split()[-3 if "ETA" in row else -1] for row in log.rows()] == ["42s", "42s", "0s"]
+    shard = log.start("SHARD", "h", "s")
+    log.progress(shard, 1, elapsed=50, eta=None)
+    log.clock.advance(5)
+    assert [row.split()[-3 if "ETA" in row else -1] for row in log.rows()] == ["55s", "55s", "55s", "55s"]
+    assert log.rows()[1].split()[-1] == "1.4m", "an ETA counts down as before"
+
+
 def test_a_log_that_opens_and_never_ends_does_not_fill_the_memory(mocker: Any) -> None:
     mocker.patch("phasewatch.sinks.live._MOST_PHASES", 100)
     log = Log()

@@ -82,8 +82,9 @@ _registered: dict[str, dict[str, object]] = {}  # as options, by users: what a p
 
 def kind_of(phase: PhaseInfo) -> Kind:
     """Return how a phase is announced: as its own program said, else as it is known here; else it has the plain banners."""
-    if phase.announced is not None:
-        return _kind_from(phase.name, phase.announced)
+    announced = phase.announced
+    if announced is not None and announced is not _registered.get(phase.name):
+        return _kind_from(phase.name, announced)
     return _kinds.get(phase.name) or Kind(phase.name)
 
 

@@ -15,7 +15,7 @@ from ..metalog.banners import PATH_SEPARATOR, short_names, shown_name
 from ..metalog.plain import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ..events import Event, PhaseInfo
 
@@ -60,6 +60,13 @@ class _Open:
         self.counters, self.means, self.shown = event.counters, event.means, None
         if isinstance(event, UnderWay):
             self.eta = event.eta
+
+    def reach_around(self) -> None:
+        """Have what is around it be open for no less time: a text log may tell the time of the inner one alone."""
+        inner, outer = self, self.parent
+        while outer is not None and outer.elapsed + (inner.at - outer.at) < inner.elapsed:
+            outer.elapsed, outer.at, outer.eta = inner.elapsed, inner.at, outer.eta and outer.eta - (inner.at - outer.at)
+            inner, outer = outer, outer.parent
 
     def log(self, values: Mapping[str, float]) -> None:
         for name, value in values.items():
@@ -112,6 +119,7 @@ class LiveView:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic, age: Callable[[Event], float] | None = None) -> None:
         self._clock, self._age = clock, age
         self._open: dict[str, _Open] = {}
+        self._lost: frozenset[str] = frozenset()
         self._lock = ForkSafeLock(order=4)
 
     @property
@@ -134,9 +142,14 @@ class LiveView:
             self._heard(found, at)
             if isinstance(event, Measured):
                 found.measure(event, at)
+                found.reach_around()
                 found.quiet_since = at - event.quiet if isinstance(event, PhaseStalled) else None
             elif isinstance(event, MetricsLogged):
                 found.log(event.values)
+
+    def lose(self, phases: Iterable[PhaseInfo]) -> None:
+        """Note whose processes are gone, of those that are open; their times stand still."""
+        self._lost = frozenset(phase.id for phase in phases)
 
     def rows(self, width: int, height: int) -> list[Text]:
         """Return what is open, in at most so many rows of at most so many columns."""
@@ -155,6 +168,7 @@ class LiveView:
             if position is not None:  # what a step says of the phase around it
                 parent.done, parent.total = max(parent.done, position.number - 1), position.total
                 parent.elapsed, parent.eta, parent.at = position.elapsed, position.eta, at
+                parent.reach_around()
         return found
 
     def _end(self, event: PhaseEnded, at: float) -> None:
@@ -183,16 +197,20 @@ class LiveView:
 
     def _tree(self, root: _Open, now: float) -> Iterator[_Row]:
         until, note = now, ""
-        if self._age is not None and now - root.heard >= SILENCE:
+        if root.phase.id in self._lost:
+            until, note = root.heard, "its process is gone"
+        elif self._age is not None and now - root.heard >= SILENCE:
             until, note = root.heard, f"said nothing for {format_duration(now - root.heard)}"
-        waiting = [(root, 0)]
+        waiting = [(root, 0, False)]
         while waiting:
-            found, depth = waiting.pop()
+            found, depth, is_lost = waiting.pop()
             own_note = note if found is root else ""
             if found.quiet_since is not None and not note:
                 own_note = f"stalled, quiet for {format_duration(now - found.quiet_since)}"
-            yield _Row("  " * min(depth, _DEEPEST) + _name(found), found, until, own_note)
-            waiting.extend((child, depth + 1) for child in reversed(found.children.values()))
+            if found.phase.id in self._lost and not note:  # of a process inside a run that goes on
+                is_lost, own_note = True, "its process is gone"
+            yield _Row("  " * min(depth, _DEEPEST) + _name(found), found, found.at if is_lost else until, own_note)
+            waiting.extend((child, depth + 1, is_lost) for child in reversed(found.children.values()))
 
 
 def _name(found: _Open) -> str:
@@ -307,12 +325,14 @@ def _row(row: _Row, cells: dict[str, str], widths: dict[str, int], names: int, b
         else:
             cell = cells[column]
             text.append(" " * (widths[column] - cell_len(cell)) + cell)
+    if row.note:
+        text.append(_GAP).append(row.note, "yellow")
     room = width - text.cell_len
-    for note in ([row.note] if row.note else []) + (found.figures() if found is not None else []):
-        room -= len(_GAP) + cell_len(note)
+    for figure in found.figures() if found is not None else ():
+        room -= len(_GAP) + cell_len(figure)
         if room < 0:
             break
-        text.append(_GAP).append(note, "yellow" if note is row.note else "dim")
+        text.append(_GAP).append(figure, "dim")
     text.rstrip()
     text.truncate(width, overflow="ellipsis")
     return text
