@@ -141,7 +141,7 @@ def _advances() -> list[Row]:
         Row(
             "`advance()`, shown",
             {
-                "phasewatch": Code("handle.advance()", CONSOLE, around=entered),
+                "phasewatch": Code("handle.advance()", CONSOLE, around=entered, n=LONG),
                 "tqdm": Code("bar.update()", TQDM, bar, n=LONG),
                 "rich": Code("progress.advance(task)", RICH, progress, "progress"),
                 "enlighten": Code("counter.update()", ENLIGHTEN, ENLIGHTEN_SETUP),
@@ -154,7 +154,7 @@ def _advances() -> list[Row]:
         Row(
             "`advance(questions=256, reward=0.5)`, shown",
             {
-                "phasewatch": Code(f"handle.advance({values})", CONSOLE, around=entered),
+                "phasewatch": Code(f"handle.advance({values})", CONSOLE, around=entered, n=LONG_WITH_FIGURES),
                 "tqdm": Code(f"bar.update()\n{POSTFIX}", TQDM, bar, n=LONG_WITH_FIGURES),
             },
             [Share("tqdm", 0.3)],

@@ -10,7 +10,7 @@ from ._annotations import TYPE_CHECKING, overload
 from ._extra import Extra
 from ._report import failure, shown, warn
 from ._spec import as_text
-from ._tally import EACH, Tally, as_count
+from ._tally import EACH, NO_SINGLES, Tally, as_count
 from .eta import Forecast
 from .events import MetricsLogged, PhaseProgressed
 
@@ -33,15 +33,15 @@ _NUMBERS = "ints, floats and scalars of numpy or torch"
 class Counting:
     """A phase, as far as the code inside it tells how far it is."""
 
-    __slots__ = ("_extra", "_live", "_spec", "_started", "_tally", "_tracker", "name")
+    __slots__ = ("_extra", "_live", "_singles", "_spec", "_started", "_tracker", "name")
 
     if TYPE_CHECKING:
         name: str
         _tracker: Outlet
         _spec: PhaseSpec
         _live: State  # the process in which it is open, or what it is otherwise
-        _tally: Tally | None  # what it was told, and what it was promised
         _extra: Extra | None
+        _singles: Iterator[None]  # what counts a single unit each time that it is asked, as long as there is no more to do
         _started: float
 
         @property
@@ -50,21 +50,29 @@ class Counting:
         def _tell_before(self) -> None: ...
 
     @property
+    def _tally(self) -> Tally | None:
+        """What it was told, and what it was promised."""
+        return None if self._extra is None else self._extra.tally
+
+    @property
     def done(self) -> int:
         """Units done, those before the start included. An item that a loop of `track` works on is not done yet."""
-        return self._spec.start if self._tally is None else self._tally.position()
+        tally = self._tally
+        return self._spec.start if tally is None else tally.position()
 
     @property
     def total(self) -> int | None:
         """Units expected, or None."""
-        if self._tally is not None:
-            return self._tally.total
+        tally = self._tally
+        if tally is not None:
+            return tally.total
         return None if callable(self._spec.total) else self._spec.total
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
         """What was logged, and the means of what `advance` was given: each with ``last``, ``mean`` and ``count``."""
-        return {} if self._tally is None else {**self._tally.means, **self._tally.logged}
+        tally = self._tally
+        return {} if tally is None else {**tally.means, **tally.logged}
 
     # Progress.
 
@@ -74,7 +82,7 @@ class Counting:
 
     else:
 
-        def advance(self, n=_ONE, /, **values) -> None:  # noqa: ANN001, ANN003  # as above; a named weight costs a tenth
+        def advance(self, n=None, /, **values) -> None:  # noqa: ANN001, ANN003  # as above; a named weight costs a tenth
             """Count ``n`` units as done.
 
             Inside a loop over `track`, which counts the units itself, only the values are taken.
@@ -84,13 +92,13 @@ class Counting:
                 weight: what the values cover; by default the first declared counter among them, else ``n``.
                 **values: those named in ``counters`` add up; of every other number the weighted mean is kept.
             """
-            tally = self._tally
-            if tally is not None and n is _ONE and not values:
-                done = tally.done + 1
-                if done < tally.stop:
-                    tally.done = done
-                    return
-            self._advance(n, values.pop("weight", None), values)
+            if (n is None or n is _ONE) and not values:
+                try:
+                    return next(self._singles)  # which is None
+                except StopIteration:
+                    pass
+            self._advance(_ONE if n is None else n, values.pop("weight", None), values)
+            return None
 
     def _advance(self, n: object, weight: object, values: dict[str, object]) -> None:
         """Do what advance() has to do where it does not merely count."""
@@ -98,9 +106,8 @@ class Counting:
             self._warn("advance", f"is told to advance, but it is {self._whereabouts()}; call advance inside its block")
             return
         try:
-            tally = self._tally
-            if tally is None:
-                tally = self._begin_tally()
+            extra = self._extra
+            tally = (extra and extra.tally) or self._begin_tally()
             units = n if n.__class__ is int else as_count(n)
             if units is None or units < 0:
                 self._warn("units", f"cannot advance by {shown(n)}; give a whole number of units, at least 0")
@@ -115,18 +122,25 @@ class Counting:
                 tally.loops.tell()
                 tally.note(tally.position(), self._tracker.now())
             if (tally.loops is None and not tally.in_work) or not tally.is_tracking():
-                done = tally.done + units
-                if done < tally.stop:
-                    tally.done = done
-                else:
-                    self._count(tally, units, self._tracker.now())
+                self._add(tally, units)
         except Exception:
             failure(f"phase {self.name!r} could not take advance({shown(n)}); the program goes on")
 
+    def _add(self, tally: Tally, units: int) -> None:
+        """Count units, with a look if one is due."""
+        if units == 1:
+            for _ in self._singles:
+                return
+        if tally.done + units < tally.stop:
+            tally.add_units(units)
+            self._singles = tally.singles()
+        else:
+            self._count(tally, units, self._tracker.now())
+
     def _begin_tally(self) -> Tally:
         spec = self._spec
-        tally = self._tally = Tally(spec.start, spec.total, spec.counters, self._started, spec.every)
         extra = self._more()
+        tally = extra.tally = Tally(spec.start, spec.total, spec.counters, self._started, spec.every)
         if extra.timing is None:  # the outermost of which something is to be told
             extra.timing = Forecast().begin(self.name, self._started)
         extra.timing.count(spec.total, spec.start).look = self._tell_units
@@ -143,7 +157,8 @@ class Counting:
     def _count(self, tally: Tally, n: int, now: float, *, shown: bool = True) -> None:
         """Count units, and tell progress where it is due."""
         before, total = tally.done, tally.total
-        done = tally.done = before + n
+        done = before + n
+        tally.add_units(n)
         if n:
             tally.note(done, now)
         if total is not None and done > total:
@@ -154,9 +169,15 @@ class Counting:
         if tracker.listening and tally.is_due(before, done, now):
             self._show(tally, now)
         if tally.is_tracking() or (tracker.listening and tally.every is None and tracker.clock is not None):
-            tally.stop = EACH  # nothing waits for a thread where time is told by somebody else
+            self._stop_at(tally, EACH)  # nothing waits for a thread where time is told by somebody else
         else:
-            tally.stop = min(tally.next_stop(), tally.next_line()) if tracker.listening else tally.next_stop()
+            stop = tally.next_stop()
+            self._stop_at(tally, min(stop, tally.next_line()) if tracker.listening else stop)
+
+    def _stop_at(self, tally: Tally, count: int) -> None:
+        """Have no single unit pass without a look from this count on."""
+        tally.stop = count
+        self._singles = tally.singles()
 
     def _show(self, tally: Tally, now: float) -> None:
         tally.note(tally.position(), now)
@@ -199,13 +220,15 @@ class Counting:
         tracker = self._tracker
         if tracker.listening and (tracker.clock is not None or tally.every is not None):
             return self._track_each(iterable, tally)
-        return tally.begin_loop(iterable)
+        items = tally.begin_loop(iterable)
+        self._stop_at(tally, EACH)
+        return items
 
     # A clock that is told the time, and lines at certain counts, want each item counted when its turn is over.
 
     def _track_each(self, iterable: Iterable[Item], tally: Tally) -> Iterator[Item]:
         for item in iterable:
-            tally.in_work += 1
+            self._begin_item(tally)
             try:
                 yield item
             except GeneratorExit:  # the loop was left
@@ -215,13 +238,17 @@ class Counting:
 
     async def _track_async(self, iterable: AsyncIterable[Item], tally: Tally) -> AsyncIterator[Item]:
         async for item in iterable:
-            tally.in_work += 1
+            self._begin_item(tally)
             try:
                 yield item
             except GeneratorExit:
                 self._item_done(tally, shown=False)
                 raise
             self._item_done(tally)
+
+    def _begin_item(self, tally: Tally) -> None:
+        tally.in_work += 1
+        self._singles = NO_SINGLES  # it is counted when it is done
 
     def _item_done(self, tally: Tally, *, shown: bool = True) -> None:
         if tally is self._tally and self._is_open():

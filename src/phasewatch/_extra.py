@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._fault import Fault
+    from ._tally import Tally
     from ._vigil import Vigil
     from .eta import Running
     from .events import PhaseInfo
@@ -17,6 +18,7 @@ class Extra:
     """What a phase has beyond its place and its time; most of it few phases need, and so stands with the class."""
 
     info: PhaseInfo | None = None  # once somebody has asked
+    tally: Tally | None = None  # what it was told, and what it was promised
     timing: Running | None = None  # what the forecast knows of it, where somebody may ask for one
     thread: int | None = None  # that entered it, if anybody listens
     vigil: Vigil | None = None  # the monitor's, once it has looked

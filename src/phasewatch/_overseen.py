@@ -73,7 +73,7 @@ class Overseen(Counting):
             return
         now = tracker.now()
         if tally is not None:
-            tally.stop = EACH  # the next count tells progress
+            self._stop_at(tally, EACH)  # the next count tells progress
             if tally.loops:
                 done = tally.position()
                 tally.look(done, now)

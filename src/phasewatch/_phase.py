@@ -6,6 +6,7 @@ from ._annotations import TYPE_CHECKING, overload
 from ._config import default_tracker
 from ._process import PENDING
 from ._spec import PLAIN, make_spec
+from ._tally import NO_SINGLES
 from ._tracker import DISABLED, Phase, make_phase
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def phase(name: Any = None, /, **options: Any) -> Any:
         handle.name = name
         handle._spec = PLAIN
         handle._live = PENDING
-        handle._parent = handle._tally = handle._extra = None
+        handle._parent = handle._extra = None
+        handle._singles = NO_SINGLES
         return handle
     if _is_function(name):
         return make_phase(default_tracker, None)(name)

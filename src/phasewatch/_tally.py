@@ -1,7 +1,12 @@
-"""Counts and means of one phase: what it was told, and when the next word of it is due."""
+"""Counts and means of one phase: what it was told, and when the next word of it is due.
+
+Single units are counted by an `itertools.repeat` that is asked for its next item. No other thread can come into that, and it
+takes less time than to add one to an attribute. How many it has left tells how many were counted.
+"""
 
 from __future__ import annotations
 
+import itertools
 import operator
 import sys
 
@@ -15,6 +20,7 @@ if TYPE_CHECKING:
 LINE_SECONDS = 1.0  # between two progress lines
 EACH = -1  # a count that every count reaches
 NEVER = sys.maxsize  # one that none does
+NO_SINGLES: Iterator[None] = iter(())  # counts nothing: there is more to do for each unit
 _INFINITY = float("inf")
 
 
@@ -86,16 +92,17 @@ class Tally:
     """What a phase was told: its count, the figures that came with it, and when they were last looked at."""
 
     __slots__ = (
-        "counted", "counted_at", "counters", "done", "every", "in_work", "logged", "looked", "looked_at", "loops", "means",
-        "shown", "shown_at", "start", "stepped", "stop", "total", "total_is_inferred", "words",
+        "_added", "_singles", "counted", "counted_at", "counters", "every", "in_work", "logged", "looked", "looked_at",
+        "loops", "means", "shown", "shown_at", "start", "stepped", "stop", "total", "total_is_inferred", "words",
     )  # fmt: skip
 
     def __init__(self, start: int, total: int | None, counters: Iterable[str], now: float, every: int | None = None) -> None:
         self.start = start
         self.total = total
         self.every = every  # units between two progress lines, if somebody said
-        self.done = start  # units, without those of loops under way
-        self.stop = EACH  # the count from which on advance() has more to do than to count
+        self._added = start  # units, without those that were counted one by one
+        self._singles = itertools.repeat(None, sys.maxsize)
+        self.stop = EACH  # the count from which on there is more to do than to count
         self.loops: Loops | None = None  # that count by themselves
         self.in_work = 0  # items of loops that are counted one by one
         self.stepped = False  # whether the units are phases of their own
@@ -113,6 +120,21 @@ class Tally:
 
     # The count.
 
+    @property
+    def done(self) -> int:
+        """Units done, without those of loops under way."""
+        return self._added + sys.maxsize - operator.length_hint(self._singles)
+
+    def add_units(self, n: int) -> None:
+        """Count units."""
+        self._added += n
+
+    def singles(self) -> Iterator[None]:
+        """Return what counts one unit each time that it is asked for its next item, up to the last one before the stop."""
+        if self.stop is NEVER:
+            return self._singles
+        return itertools.islice(self._singles, max(0, self.stop - self.done - 1))
+
     def position(self) -> int:
         """Return the units done, those of loops under way included, without the items in work."""
         return self.done if self.loops is None else self.done + self.loops.done()
@@ -121,8 +143,7 @@ class Tally:
         """Return what to iterate over; it is asked how far it is."""
         if self.loops is None:
             self.loops = Loops()
-        self.done += self.loops.take_finished()
-        self.stop = EACH
+        self._added += self.loops.take_finished()
         return self.loops.begin(iterable)
 
     def infer_total(self, iterable: Any) -> None:
@@ -137,7 +158,7 @@ class Tally:
     def is_tracking(self) -> bool:
         """Whether loops are under way, which count by themselves."""
         if self.loops is not None:
-            self.done += self.loops.take_finished()
+            self._added += self.loops.take_finished()
         return bool(self.loops or self.in_work)
 
     def end_loops(self) -> int:
@@ -198,26 +219,25 @@ class Tally:
             if covers is None or not 0 <= covers < _INFINITY:
                 refused.append("weight")
                 covers = None
-        counters = self.counters
+        counters, means = self.counters, self.means
         measured = []
         for name, value in values.items():
             if value.__class__ is int and name in counters:
-                number: float = value
+                counters[name] += value
+                if covers is None and value >= 0:
+                    covers = value
+                continue
+            number = value if value.__class__ is float else as_number(value)
+            if number is None:
+                refused.append(name)
+            elif name not in counters:
+                measured.append((name, number))
             else:
-                measure = value if value.__class__ is float else as_number(value)
-                if measure is None:
-                    refused.append(name)
-                    continue
-                if name not in counters:
-                    measured.append((name, measure))
-                    continue
-                number = int(measure) if measure.is_integer() else measure
-            counters[name] += number
-            if covers is None and 0 <= number < _INFINITY:
-                covers = number
+                counters[name] += int(number) if number.is_integer() else number
+                if covers is None and 0 <= number < _INFINITY:
+                    covers = number
         if covers is None:
             covers = n
-        means = self.means
         for name, number in measured:
             metric = means.get(name)
             if metric is None:

@@ -21,7 +21,7 @@ from ._overseen import Overseen
 from ._process import COMPLETED, ENDED, FAILED, INTERRUPTED, NOT_OPEN_YET, PENDING, UNOPENED, State
 from ._report import failure, shown, warn
 from ._spec import APART, PLAIN, PhaseSpec, as_text, count_or_warn, make_spec
-from ._tally import Tally, as_count
+from ._tally import NO_SINGLES, Tally, as_count
 from .events import (
     PhaseEnded,
     PhaseInfo,
@@ -198,7 +198,8 @@ class Phase(Overseen):
         self.name = name
         self._spec = spec
         self._live = PENDING
-        self._parent = self._tally = self._extra = None
+        self._parent = self._extra = None
+        self._singles = NO_SINGLES
         return self
 
     # What a person reads.
@@ -274,13 +275,7 @@ class Phase(Overseen):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         # The hot path, likewise: what nobody hears of and has nothing to tell.
-        if (
-            error is None
-            and self._extra is None
-            and self._tally is None
-            and self._live is _process.process
-            and _get_current() is self
-        ):
+        if error is None and self._extra is None and self._live is _process.process and _get_current() is self:
             self._stopped = self._tracker.now()
             # It stays in _current, where everybody knows it for one that has ended; to set that costs a tenth of a block.
             self._live = COMPLETED
@@ -398,8 +393,9 @@ class Phase(Overseen):
         if timing is not None:
             timing.forecast.end(timing, self._stopped, completed=self._live is COMPLETED)
         parent = self._parent
-        if parent is not None and parent._tally is not None:
-            self._report_to(parent, parent._tally)
+        tally = None if parent is None else parent._tally
+        if parent is not None and tally is not None:
+            self._report_to(parent, tally)
 
     def _is_closed(self) -> bool:
         return self._live in ENDED
@@ -496,6 +492,7 @@ class Phase(Overseen):
                 self._tell_start(tracker, now - self._started)
             self._leave_monitor(extra, completed, now)
         if tally is not None:
+            self._singles = NO_SINGLES
             handed = tally.end_loops()
             if handed:
                 self._count(tally, handed, now, shown=False)  # of loops that were left, by `break` or by an exception
@@ -637,7 +634,8 @@ def new_phase(home: Tracker, name: str, spec: PhaseSpec = PLAIN) -> Phase:
     phase.name = name
     phase._spec = spec
     phase._live = PENDING
-    phase._parent = phase._tally = phase._extra = None
+    phase._parent = phase._extra = None
+    phase._singles = NO_SINGLES
     return phase
 
 
