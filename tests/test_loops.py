@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from phasewatch import Tracker
 from phasewatch._loops import Loop
-from phasewatch.testing import FakeClock
+from phasewatch.testing import FakeClock, MemorySink
 
 
 class Loader:
@@ -210,6 +211,29 @@ def test_a_loop_that_was_left_holds_on_to_nothing_of_its_generator() -> None:
         gc.collect()
         assert alive() is None
         assert handle.done == 1
+
+
+@pytest.mark.parametrize("options", [{"every": 100}, {"every": 3}, {}], ids=str)
+def test_a_loop_that_is_counted_one_by_one_is_not_counted_twice(options: dict[str, Any]) -> None:
+    async def stream() -> AsyncIterator[int]:
+        for number in range(5):
+            yield number
+
+    async def read(handle: Any) -> None:
+        async for _ in handle.track(stream()):
+            handle.advance()
+            handle.advance(reward=0.5)
+
+    with Tracker([MemorySink()]).phase("A", **options) as handle:
+        handle.advance()
+        for _ in handle.track(iter(range(10))):
+            handle.advance()
+            handle.advance(2)
+        assert handle.done == 11
+        handle.advance()
+        asyncio.run(read(handle))
+        handle.advance()
+        assert handle.done == 18
 
 
 def test_many_loops_one_after_the_other_are_added_up_and_let_go() -> None:

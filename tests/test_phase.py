@@ -8,6 +8,7 @@ import inspect
 import math
 import pickle
 import sys
+import threading
 import traceback
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -352,13 +353,50 @@ def test_a_value_that_is_no_number_warns_once_and_is_left_out(phaselog: PhaseLog
         assert handle.done == 2, "the units count all the same"
 
 
-@pytest.mark.parametrize("n", [-1, 1.5, "two", None, math.nan])
+@pytest.mark.parametrize("n", [-1, 1.5, "two", math.nan])
 def test_units_that_cannot_be_counted_warn_and_keep_the_values(phaselog: PhaseLog, n: Any) -> None:
     with phase("A", counters={"questions": None}) as handle:
         with pytest.warns(PhasewatchWarning, match="phase 'A' cannot advance by"):
             handle.advance(n, questions=3)
         assert handle.done == 0
     assert ends(phaselog)["A"].counters == {"questions": 3}
+
+
+@pytest.mark.parametrize("n", [(), (1,), (None,)])
+def test_to_say_nothing_of_units_is_to_say_one(n: tuple[Any, ...]) -> None:
+    with Tracker().phase("A", total=10) as handle:
+        handle.advance(*n)
+        handle.advance(*n, reward=0.5)
+        assert handle.done == 2
+
+
+def test_what_has_ended_counts_no_more() -> None:
+    with Tracker().phase("A", total=10) as handle:
+        handle.advance()
+        handle.advance()
+    with pytest.warns(PhasewatchWarning, match="is told to advance, but it is completed"):
+        handle.advance()
+    assert handle.done == 2
+
+
+def test_threads_that_advance_one_phase_lose_nothing() -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with Tracker().phase("A", total=10_000) as handle:
+
+            def work() -> None:
+                for _ in range(2500):
+                    handle.advance()
+
+            threads = [threading.Thread(target=work) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert handle.done == 10_000
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_units_are_never_taken_back(phaselog: PhaseLog) -> None:

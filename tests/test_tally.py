@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from decimal import Decimal
 from fractions import Fraction
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from phasewatch._tally import Metric, Tally, as_count, as_number
+from phasewatch._tally import NEVER, Metric, Tally, as_count, as_number
 
 
 class Scalar:
@@ -225,6 +226,32 @@ def test_a_tally_begins_at_its_start_with_nothing_counted() -> None:
     tally = tally_of("questions", start=3, total=28)
     assert (tally.start, tally.total, tally.counters) == (3, 28, {"questions": 0})
     assert (tally.mean_values(), tally.last_logged()) == ({}, {})
+
+
+@given(st.integers(0, 10), st.integers(-1, 30), st.lists(st.integers(0, 5), max_size=5))
+def test_single_units_pass_up_to_the_last_one_before_the_stop(start: int, stop: int, more: list[int]) -> None:
+    tally = tally_of(start=start)
+    for n in more:
+        tally.add_units(n)
+    before = tally.done
+    assert before == start + sum(more)
+    tally.stop = stop
+    passed = len(list(tally.singles()))
+    assert passed == max(0, stop - 1 - before)
+    assert tally.done == before + passed
+
+
+def test_where_nothing_stops_single_units_they_are_counted_for_ever() -> None:
+    tally = tally_of(start=2)
+    tally.stop = NEVER
+    singles = tally.singles()
+    for _ in itertools.islice(singles, 1000):
+        pass
+    assert tally.done == 1002
+    tally.stop = tally.done + 2
+    assert len(list(tally.singles())) == 1
+    next(singles)  # what another thread may still hold counts all the same
+    assert tally.done == 1004
 
 
 @given(st.lists(st.integers(min_value=-(2**53), max_value=2**53)))

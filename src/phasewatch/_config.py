@@ -8,14 +8,13 @@ from . import _process, _rich
 from ._annotations import TYPE_CHECKING
 from ._environment import flag, rank
 from ._report import failure, shown, warn
-from ._tracker import Tracker
+from ._tracker import Phase, Tracker
 from ._vigil import HEARTBEAT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any, Literal
 
-    from ._tracker import Phase
     from .events import Event, Sink
     from .sinks.jsonl import JsonlSink
 
@@ -142,6 +141,7 @@ def event_log_of(tracker: Tracker) -> JsonlSink | None:
 
 
 default_tracker = DefaultTracker()
+Phase._home = default_tracker
 
 
 def configure(

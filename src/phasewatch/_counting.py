@@ -33,7 +33,7 @@ _NUMBERS = "ints, floats and scalars of numpy or torch"
 class Counting:
     """A phase, as far as the code inside it tells how far it is."""
 
-    __slots__ = ("_extra", "_live", "_singles", "_spec", "_started", "_tracker", "name")
+    __slots__ = ("_extra", "_live", "_singles", "_started", "_tracker", "name")
 
     if TYPE_CHECKING:
         name: str

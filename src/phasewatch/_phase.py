@@ -5,7 +5,7 @@ from __future__ import annotations
 from ._annotations import TYPE_CHECKING, overload
 from ._config import default_tracker
 from ._process import PENDING
-from ._spec import PLAIN, make_spec
+from ._spec import make_spec
 from ._tally import NO_SINGLES
 from ._tracker import DISABLED, Phase, make_phase
 
@@ -66,11 +66,9 @@ def phase(name: Any = None, /, **options: Any) -> Any:
     if not options and type(name) is str:
         # The hot path: what Phase._prepare does, written out.
         handle = Phase()
-        handle._home = default_tracker
         handle.name = name
-        handle._spec = PLAIN
         handle._live = PENDING
-        handle._parent = handle._extra = None
+        handle._extra = None
         handle._singles = NO_SINGLES
         return handle
     if _is_function(name):

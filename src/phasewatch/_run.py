@@ -7,7 +7,7 @@ from ._config import checked_clock, checked_log, checked_path, checked_sinks, de
 from ._forks import ForkSafeLock
 from ._report import failure, shown, warn
 from ._spec import PhaseSpec, as_text
-from ._tracker import DISABLED, Phase, Tracker
+from ._tracker import DISABLED, SpecialPhase, Tracker
 from .eta import Forecast
 from .events import PhaseEnded
 from .plan import Plan, Schedule, TrainingPlan
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import TypeVar
 
+    from ._tracker import Phase
     from .eta import Running
     from .events import Event, PhaseInfo, Sink
     from .sinks.jsonl import JsonlSink
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     Self = TypeVar("Self", bound="Run")
 
 
-class Run(Phase):
+class Run(SpecialPhase):
     """A run: the phase around all others, and a record of its own."""
 
     __slots__ = ("_clock", "_expected", "_history", "_log", "_plan", "_sinks", "_unwatch")
@@ -35,7 +36,7 @@ class Run(Phase):
         self, name: str, spec: PhaseSpec, plan: Schedule | None, sinks: tuple[Sink, ...] | None,
         log: JsonlSink | None, history: str | None, clock: Callable[[], float] | None,
     ) -> None:  # fmt: skip
-        self._prepare(default_tracker, name, spec)
+        self._specify(default_tracker, name, spec)
         self._plan = plan
         self._sinks = sinks
         self._log = log

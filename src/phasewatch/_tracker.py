@@ -179,26 +179,25 @@ class Phase(Overseen):
     """
 
     # Few, those of the classes above among them, since to make and to clear each costs a hundredth of a block.
-    __slots__ = ("_home", "_outer", "_stopped")
+    __slots__ = ("_outer", "_stopped")
 
     role: ClassVar[Role] = "phase"
+    _spec = PLAIN
 
     if TYPE_CHECKING:
-        _home: Tracker
+        _home: Tracker  # by which it finds the tracker that hears of it; the default one, which sees to this itself
         _tracker: Tracker
-        _parent: Phase | None
+        _parent: Phase | None  # once it is entered
         _outer: Phase | None  # what was current before
         _stopped: float
 
     # It has no __init__, since a class without one is made in two thirds of the time.
 
-    def _prepare(self: Self, home: Tracker, name: str, spec: PhaseSpec = PLAIN) -> Self:
+    def _prepare(self: Self, name: str) -> Self:
         """Be pending."""
-        self._home = home
         self.name = name
-        self._spec = spec
         self._live = PENDING
-        self._parent = self._extra = None
+        self._extra = None
         self._singles = NO_SINGLES
         return self
 
@@ -239,7 +238,7 @@ class Phase(Overseen):
         return 0.0 if self._live in ENDED else self._time_left(self._tracker.now())
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r} {self.status}>"
+        return f"<{self.role.capitalize()} {self.name!r} {self.status}>"
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         # A decorated function may be sent to another process by value, and takes along what it was decorated with.
@@ -251,22 +250,23 @@ class Phase(Overseen):
 
     def __enter__(self: Self) -> Self:
         # The hot path: a plain phase that nobody hears of.
-        if self._spec is PLAIN and self._live is PENDING:
+        if self._live is PENDING:
             around = _get_current()
             if around is not None and around._live is COMPLETED:  # it has just ended, and is current no more
                 around = around._outer
             process = _process.process
             if around is None:
-                tracker = None if self._home.open_runs else self._home
+                tracker = None if process is None or self._home.open_runs else self._home
             else:
                 # A forecast, if there is one around it, wants to hear of this one.
                 extra = around._extra
                 tracker = around._tracker if around._live is process and (extra is None or extra.timing is None) else None
-            if tracker is not None and process is not None and not tracker.listening:
+            if tracker is not None and not tracker.listening:
                 self._outer = self._parent = around
                 self._tracker = tracker
-                self._started = tracker.now()
-                self._live = process
+                now = tracker.now
+                self._started = now()
+                self._live = process  # type: ignore[assignment]  # where there is no process yet, there is no tracker either
                 _set_current(self)
                 return self
         return self._enter()
@@ -276,7 +276,8 @@ class Phase(Overseen):
     ) -> None:
         # The hot path, likewise: what nobody hears of and has nothing to tell.
         if error is None and self._extra is None and self._live is _process.process and _get_current() is self:
-            self._stopped = self._tracker.now()
+            now = self._tracker.now
+            self._stopped = now()
             # It stays in _current, where everybody knows it for one that has ended; to set that costs a tenth of a block.
             self._live = COMPLETED
         else:
@@ -304,8 +305,7 @@ class Phase(Overseen):
             self._live = process
             _set_current(self)
             self._time(None if parent is None or parent._extra is None else parent._extra.timing)
-            if self._spec is not PLAIN and self._spec is not APART:
-                self._take_options()
+            self._take_options()
             if tracker.listening:
                 self._open(tracker, parent)
         except (RecursionError, MemoryError):  # where there is no room to tell of it, there is none to report
@@ -408,7 +408,7 @@ class Phase(Overseen):
             return True
         if self._live in ENDED and self._tracker.owed:
             self._tracker.settle()
-        self._prepare(self._home, self.name, self._spec)
+        self._prepare(self.name)
         return False
 
     def _leave_again(self) -> None:
@@ -442,11 +442,6 @@ class Phase(Overseen):
 
     def _take_options(self) -> None:
         """Make ready for what the options say, when the phase is entered."""
-        spec = self._spec
-        if spec.depends_on_call:  # a with-block: there is no call, so the options are asked without arguments
-            spec = self._spec = spec.resolve(self.name, lambda option: option())
-        if spec.total is not None or spec.counters or spec.start:
-            self._begin_tally()
 
     def _describe(self) -> PhaseInfo:
         extra = self._more()
@@ -629,17 +624,39 @@ def _outcome(error: BaseException) -> State:
 
 def new_phase(home: Tracker, name: str, spec: PhaseSpec = PLAIN) -> Phase:
     """Return a phase, pending."""
+    if spec is not PLAIN:
+        return SpecialPhase()._specify(home, name, spec)
     phase = Phase()  # what _prepare does, written out: a decorated function does it for each call
-    phase._home = home
     phase.name = name
-    phase._spec = spec
     phase._live = PENDING
-    phase._parent = phase._extra = None
+    phase._extra = None
     phase._singles = NO_SINGLES
     return phase
 
 
-class _Step(Phase):
+class SpecialPhase(Phase):
+    """A phase that was given more than a name, or has a tracker of its own."""
+
+    __slots__ = ("_home", "_spec")
+
+    def _specify(self: Self, home: Tracker, name: str, spec: PhaseSpec) -> Self:
+        """Be pending."""
+        self._home = home
+        self._spec = spec
+        return self._prepare(name)
+
+    def __enter__(self: Self) -> Self:
+        return self._enter()
+
+    def _take_options(self) -> None:
+        spec = self._spec
+        if spec.depends_on_call:  # a with-block: there is no call, so the options are asked without arguments
+            spec = self._spec = spec.resolve(self.name, lambda option: option())
+        if spec.total is not None or spec.counters or spec.start:
+            self._begin_tally()
+
+
+class _Step(SpecialPhase):
     """One unit of another phase."""
 
     __slots__ = ("_epoch", "_given_number", "_of")
@@ -647,7 +664,7 @@ class _Step(Phase):
     role = "step"
 
     def __init__(self, of: Phase, name: str, spec: PhaseSpec, number: int | None, epoch: int | None) -> None:
-        self._prepare(of._home, name, spec)
+        self._specify(of._home, name, spec)
         self._of = of
         self._given_number = number
         self._epoch = epoch
@@ -674,7 +691,7 @@ class _Step(Phase):
         number = of.done + 1 if self._given_number is None else self._given_number
         epochs = of._spec.attributes.get("epochs")
         root = of
-        while root._parent is not None:
+        while root._live not in NOT_OPEN_YET and root._parent is not None:
             root = root._parent
         plan = root.plan
         return Position(
@@ -736,7 +753,7 @@ class _Disabled(Phase):
         return fn
 
 
-DISABLED: Phase = _Disabled()._prepare(Tracker(), "")
+DISABLED: Phase = _Disabled()._prepare("")
 
 
 class Elsewhere(Phase):
@@ -745,7 +762,7 @@ class Elsewhere(Phase):
     __slots__ = ()
 
     def __init__(self, info: PhaseInfo) -> None:
-        self._prepare(DISABLED._home, info.name)
+        self._prepare(info.name)
         self._more().info = info
         self._live = ELSEWHERE
         self._parent = None
@@ -782,11 +799,11 @@ def make_phase(home: Tracker, name: object, spec: PhaseSpec = PLAIN) -> Phase:
         warn(f"a phase's name must be a text, not {shown(name)}; it is taken as {text!r}")
         name = text
     if name is None:
-        return _Unnamed()._prepare(home, "PHASE", spec)
+        return _Unnamed()._specify(home, "PHASE", spec)
     return new_phase(home, name, spec)
 
 
-class _Unnamed(Phase):
+class _Unnamed(SpecialPhase):
     """A phase that was given no name: a decorator, which takes that of its function."""
 
     __slots__ = ()

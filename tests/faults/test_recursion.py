@@ -372,7 +372,8 @@ def test_a_phase_for_which_there_is_no_room_at_all_is_none_and_nobody_is_blamed(
     sink = MemorySink()
     tracker = Tracker([sink])
     with tracker.phase("A") as outer:
-        with no_room(method), tracker.phase("B", total=lambda: 3) as inner:
+        inner = tracker.phase("B", total=lambda: 3)
+        with no_room(method, of=type(inner)), inner:
             assert current() is outer
             assert (inner.id, inner.path, inner.elapsed, inner.eta, inner.status) == (None, ("B",), 0.0, None, "pending")
         with inner:
