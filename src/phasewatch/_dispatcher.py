@@ -69,7 +69,7 @@ class Dispatcher:
                 except Exception:
                     self._report(sink, "could not take an event")
         finally:
-            if self.sinks:
+            if me in _taking:  # else there are no sinks, or there was no room for what is owed
                 del _taking[me]
         if _waiting:
             _tell_waiting(me)
