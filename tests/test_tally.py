@@ -13,6 +13,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from phasewatch import Tracker
 from phasewatch._tally import NEVER, Metric, Tally, as_count, as_number
 
 
@@ -239,6 +240,15 @@ def test_single_units_pass_up_to_the_last_one_before_the_stop(start: int, stop: 
     passed = len(list(tally.singles()))
     assert passed == max(0, stop - 1 - before)
     assert tally.done == before + passed
+
+
+def test_without_a_gil_nothing_is_counted_past_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("phasewatch._tally._HAS_GIL", False)
+    with Tracker().phase("A", total=5) as handle:
+        for done in range(1, 6):
+            handle.advance()
+            assert handle.done == done
+            assert next(handle._singles, "none") == "none"
 
 
 def test_where_nothing_stops_single_units_they_are_counted_for_ever() -> None:

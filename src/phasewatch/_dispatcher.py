@@ -69,8 +69,8 @@ class Dispatcher:
                 except Exception:
                     self._report(sink, "could not take an event")
         finally:
-            if me in _taking:  # else there are no sinks, or there was no room for what is owed
-                del _taking[me]
+            if me in _taking:  # else nothing was taken
+                del _taking[me]  # noqa: RUF051  # pop() would be a call, for which there may be no room
         if _waiting:
             _tell_waiting(me)
 

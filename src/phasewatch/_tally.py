@@ -22,6 +22,7 @@ EACH = -1  # a count that every count reaches
 NEVER = sys.maxsize  # one that none does
 NO_SINGLES: Iterator[None] = iter(())  # counts nothing: there is more to do for each unit
 _INFINITY = float("inf")
+_HAS_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 def as_number(value: object) -> float | None:
@@ -131,6 +132,8 @@ class Tally:
 
     def singles(self) -> Iterator[None]:
         """Return what counts one unit each time that it is asked for its next item, up to the last one before the stop."""
+        if not _HAS_GIL:  # threads that share an islice can crash there (python/cpython#151409)
+            return NO_SINGLES
         if self.stop is NEVER:
             return self._singles
         return itertools.islice(self._singles, max(0, self.stop - self.done - 1))
