@@ -41,7 +41,7 @@ class Counting:
         _spec: PhaseSpec
         _live: State  # the process in which it is open, or what it is otherwise
         _extra: Extra | None
-        _singles: Iterator[None]  # what counts a single unit each time that it is asked, as long as there is no more to do
+        _singles: Iterator[None]  # with a tally: counts a unit each time that it is asked, if there is no more to do
         _started: float
 
         @property
@@ -95,7 +95,7 @@ class Counting:
             if (n is None or n is _ONE) and not values:
                 try:
                     return next(self._singles)  # which is None
-                except StopIteration:
+                except (StopIteration, AttributeError):  # there is more to do, or nothing was counted yet
                     pass
             self._advance(_ONE if n is None else n, values.pop("weight", None), values)
             return None
@@ -140,6 +140,7 @@ class Counting:
     def _begin_tally(self) -> Tally:
         spec = self._spec
         extra = self._more()
+        self._singles = NO_SINGLES
         tally = extra.tally = Tally(spec.start, spec.total, spec.counters, self._started, spec.every)
         if extra.timing is None:  # the outermost of which something is to be told
             extra.timing = Forecast().begin(self.name, self._started)

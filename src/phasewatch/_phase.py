@@ -6,7 +6,6 @@ from ._annotations import TYPE_CHECKING, overload
 from ._config import default_tracker
 from ._process import PENDING
 from ._spec import make_spec
-from ._tally import NO_SINGLES
 from ._tracker import DISABLED, Phase, make_phase
 
 if TYPE_CHECKING:
@@ -69,7 +68,6 @@ def phase(name: Any = None, /, **options: Any) -> Any:
         handle.name = name
         handle._live = PENDING
         handle._extra = None
-        handle._singles = NO_SINGLES
         return handle
     if _is_function(name):
         return make_phase(default_tracker, None)(name)

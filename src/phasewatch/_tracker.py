@@ -198,7 +198,6 @@ class Phase(Overseen):
         self.name = name
         self._live = PENDING
         self._extra = None
-        self._singles = NO_SINGLES
         return self
 
     # What a person reads.
@@ -630,7 +629,6 @@ def new_phase(home: Tracker, name: str, spec: PhaseSpec = PLAIN) -> Phase:
     phase.name = name
     phase._live = PENDING
     phase._extra = None
-    phase._singles = NO_SINGLES
     return phase
 
 
