@@ -26,5 +26,6 @@ def _nothing_is_left_behind() -> Iterator[None]:
         now.clear()
         now.update(before)  # type: ignore[arg-type]  # each with its own
     _report._logged.clear()
+    _report._failed.clear()
     assert current() is None
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

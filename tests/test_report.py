@@ -128,6 +128,16 @@ def test_a_failure_is_logged_with_the_traceback_of_what_is_being_handled(caplog:
     assert "disk full" in caplog.text
 
 
+def test_what_fails_for_ever_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(100):
+        failure(f"phase {number} failed")
+    failure("another place")
+    assert len(caplog.messages) == 21
+    assert caplog.messages[-3:] == [
+        "phase 18 failed", "phase 19 failed; further ones of this kind are not reported", "another place",
+    ]  # fmt: skip
+
+
 def test_a_failure_may_hold_percent_signs(caplog: pytest.LogCaptureFixture) -> None:
     failure("100% of %s and %d", with_traceback=False)
     assert caplog.records[0].getMessage() == "100% of %s and %d"

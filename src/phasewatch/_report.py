@@ -11,6 +11,8 @@ import warnings
 
 _MOST_LOGGED = 1000
 _logged: set[str] = set()
+_MOST_FAILURES = 20  # that are logged of those in one place
+_failed: dict[tuple[str, int], int] = {}  # how often, by file and line of ours
 _LONGEST = 200  # characters of a value in a message
 silent = False  # where a signal ends the program in the middle of its calls, nobody has made a mistake
 _HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
@@ -44,11 +46,27 @@ def warn(message: str) -> None:
     except Exception:
         if message not in _logged and len(_logged) < _MOST_LOGGED:  # once, as the warning would be
             _logged.add(message)
-            failure(message, with_traceback=False)
+            _log(message, with_traceback=False)
 
 
 def failure(message: str, *, with_traceback: bool = True) -> None:
-    """Log a failure to the logger ``phasewatch``, with the traceback of the exception that is being handled."""
+    """Log a failure to the logger ``phasewatch``, with the traceback of the exception that is being handled.
+
+    What fails a million times in a run, in one place of ours, must not fill its log: the first ones tell it all.
+    """
+    try:
+        frame = sys._getframe(1)
+        place = frame.f_code.co_filename, frame.f_lineno
+        number = _failed[place] = _failed.get(place, 0) + 1
+        if number == _MOST_FAILURES:
+            message += "; further ones of this kind are not reported"
+        if number <= _MOST_FAILURES:
+            _log(message, with_traceback=with_traceback)
+    except Exception:  # no room on the stack
+        pass
+
+
+def _log(message: str, *, with_traceback: bool) -> None:
     try:
         import logging  # here: it costs 10 ms, which an import of phasewatch need not pay
 
