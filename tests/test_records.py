@@ -163,13 +163,12 @@ def as_json(value: Any) -> Any:
 
 def same(one: object, other: object) -> bool:
     """Whether two records hold the same; NaN is NaN."""
+    if isinstance(one, dict) and isinstance(other, dict):  # of whichever kind
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
     if type(one) is not type(other):
         return False
     if hasattr(one, "_fields"):
         return same(one._fields(), other._fields())  # type: ignore[attr-defined]  # of the same type
-    if isinstance(one, dict):
-        assert isinstance(other, dict)
-        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
     if isinstance(one, float):
         return one == other or (one != one and other != other)
     return one == other

@@ -37,8 +37,9 @@ class Outlet:
         self._last_now = 0.0
         self._clock_failed = False
         self._wall: Callable[[], float] = getattr(clock, "wall", time.time)
-        # The system's own clock does not fail.
+        # The system's own clock does not fail. Seconds, and the time of day in seconds since 1970.
         self.now: Callable[[], float] = time.perf_counter if clock is None else self._guarded_now
+        self.wall: Callable[[], float] = time.time if clock is None else self._guarded_wall
 
     @property
     def sinks(self) -> tuple[Sink, ...]:
@@ -58,8 +59,8 @@ class Outlet:
             self._report_clock("time stands still where it fails")
         return self._last_now
 
-    def wall(self) -> float:
-        """Return the time of day, in seconds since 1970; that of the system where the clock's fails."""
+    def _guarded_wall(self) -> float:
+        """Return the clock's time of day; that of the system where it fails."""
         try:
             return self._wall()
         except Exception:

@@ -15,6 +15,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from .events import (
+    NOTHING,
     SCHEMA_VERSION,
     MetricsLogged,
     PhaseAlive,
@@ -49,8 +50,10 @@ _MOST_ENDED = 1000  # phases that are remembered after their end: a thread may h
 _MOST_OPEN = 100_000
 _MOST_TRIES = 8
 _MOST_PLACES = 128  # whose text is remembered
+_MOST_KIN = 1024  # parents and paths, likewise
 _MOST_ANNOUNCED = 128  # names, likewise
 _PLACE_NAMES = ("host", "process", "rank", "thread", "birth")
+_MORE_OF_END = ("active", "counters", "means", "metrics", "error", "innermost", "origin", "deviations")
 
 
 def _make_encode() -> Callable[[dict[str, Any]], str]:
@@ -71,6 +74,7 @@ def _make_encode() -> Callable[[dict[str, Any]], str]:
 _SAMPLE = {"v": 1, "text": "\n\u00e9", "numbers": {"eta": 0.5, "done": None}, "path": ["A", True]}
 _encode = _make_encode()
 _decode = json.JSONDecoder().raw_decode
+_float = float.__repr__
 
 
 class RecordError(ValueError):
@@ -124,18 +128,32 @@ def _text_of(event: Event) -> str:
     time = event.time
     if time - time:
         raise ValueError("not finite")
-    text = f'{fields.head}{float.__repr__(time)},"name":{_quoted(phase.name)},"id":{_quoted(phase.id)}'
+    text = f'{fields.head}{_float(time)},"name":{_quoted(phase.name)},"id":{_quoted(phase.id)}'
     if fields.kind is PhaseStarted:
-        return text + _text_of_kin(phase) + _text_of_phase(phase)
-    text += _told(fields.labels, fields.values_of(event))
-    return text + _text_of_kin(phase) if fields.kind is PhaseEnded else text
+        return text + _text_of_kin(phase.role, phase.parent, phase.run) + _text_of_phase(phase)
+    if fields.kind is PhaseEnded:
+        return text + _text_of_end(event) + _text_of_kin(phase.role, phase.parent, phase.run)  # type: ignore[arg-type]  # by its kind
+    return text + _told(fields.labels, fields.values_of(event))
+
+
+def _text_of_end(event: PhaseEnded) -> str:
+    """Return what an end tells beyond all events: of most, how it ended and after how long."""
+    elapsed, done = event.elapsed, event.done
+    if elapsed - elapsed or done.__class__ is not int:
+        raise ValueError("less usual")
+    text = f',"status":{_quoted(event.status)},"done":{done}'
+    if event.total is not None:
+        text += _told(_TOTAL_LABELS, (event.total,))
+    text += f',"elapsed":{_float(elapsed)}'
+    more = _more_of_end(event)
+    return text if more == _NOTHING_MORE else text + _told(_MORE_LABELS, more)
 
 
 def _told(labels: tuple[str, ...], values: tuple[Any, ...]) -> str:
     """Return fields of an object, each with a comma before it."""
     text = ""
     for label, value in zip(labels, values):  # noqa: B905  # a hot path; they are of one length
-        if value is None or value is False:
+        if value is None or value is NOTHING or value is False:
             continue
         kind = value.__class__
         if kind is float:
@@ -149,21 +167,23 @@ def _told(labels: tuple[str, ...], values: tuple[Any, ...]) -> str:
     return text
 
 
-def _text_of_kin(phase: PhaseInfo) -> str:
-    text = "" if phase.role == "phase" else ',"role":' + _quoted(phase.role)
-    if phase.parent is not None:
-        text += ',"parent":' + _quoted(phase.parent)
-    if phase.run is not None:
-        text += ',"run":' + _quoted(phase.run)
+@lru_cache(_MOST_KIN, typed=True)
+def _text_of_kin(role: str, parent: str | None, run: str | None) -> str:
+    text = "" if role == "phase" else ',"role":' + _quoted(role)
+    if parent is not None:
+        text += ',"parent":' + _quoted(parent)
+    if run is not None:
+        text += ',"run":' + _quoted(run)
     return text
 
 
 def _text_of_phase(phase: PhaseInfo) -> str:
     path, position, place, announced = phase.path, phase.position, phase.place, phase.announced
-    text = ',"path":[' + ",".join(map(_quoted, path)) + "]" if path else ""
-    more: dict[str, Any] = {}
-    _add_expected(phase, more)
-    if more:
+    text = _text_of_path(*path)
+    expected = _expected_values(phase)
+    if expected != _NOTHING_EXPECTED:
+        more: dict[str, Any] = {}
+        _add_expected(expected, more)
         text += "," + _encode(more)[1:-1]
     if announced is not None:
         text += _text_of_announced(announced)
@@ -182,6 +202,11 @@ def _text_of_announced(announced: Mapping[str, object]) -> str:
     return known[1]
 
 
+@lru_cache(_MOST_KIN, typed=True)
+def _text_of_path(*path: str) -> str:
+    return ',"path":[' + ",".join(map(_quoted, path)) + "]" if path else ""
+
+
 @lru_cache(_MOST_PLACES, typed=True)
 def _text_of_place(*values: object) -> str:
     return ',"place":{' + _told(_PLACE_LABELS, values)[1:] + "}"
@@ -194,6 +219,7 @@ def _labels(names: Iterable[str]) -> tuple[str, ...]:
 _announced: dict[int, tuple[Mapping[str, object], str]] = {}  # kept, so that no other takes its identity
 _TEXT_OF: dict[type, Callable[[Any], str]] = {int: int.__repr__, str: _quoted, bool: lambda value: "true"}
 _POSITION_LABELS, _PLACE_LABELS = _labels(Position.__slots__), _labels(_PLACE_NAMES)
+_TOTAL_LABELS, _MORE_LABELS = _labels(("total",)), _labels(_MORE_OF_END)
 
 # An event to a mapping.
 
@@ -232,7 +258,7 @@ def _add_phase(phase: PhaseInfo, record: dict[str, Any]) -> None:
     """Add what the start of a phase tells."""
     if phase.path:
         record["path"] = list(phase.path)
-    _add_expected(phase, record)
+    _add_expected(_expected_values(phase), record)
     if phase.announced is not None:
         record["announced"] = _strict(phase.announced)
     if phase.position is not None:
@@ -241,9 +267,9 @@ def _add_phase(phase: PhaseInfo, record: dict[str, Any]) -> None:
         record["place"] = _part(_PLACE_NAMES, _place_values(phase.place))
 
 
-def _add_expected(phase: PhaseInfo, record: dict[str, Any]) -> None:
+def _add_expected(expected: tuple[Any, ...], record: dict[str, Any]) -> None:
     """Add what was said of a phase beforehand."""
-    unit, start, total, step, message, emoji, counters, details, attributes = _expected_values(phase)
+    unit, start, total, step, message, emoji, counters, details, attributes = expected
     if unit != "item":
         record["unit"] = unit
     if start:
@@ -520,6 +546,9 @@ def _status(value: object) -> str:
 _ARE_NUMBERS, _ARE_TEXTS = frozenset((float, int)).issuperset, frozenset((str,)).issuperset
 _SPECIAL = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
 _expected_values = attrgetter("unit", "start", "total", "step", "message", "emoji", "counters", "details", "attributes")
+_NOTHING_EXPECTED = _expected_values(PhaseInfo("", ""))
+_more_of_end = attrgetter(*_MORE_OF_END)
+_NOTHING_MORE = _more_of_end(PhaseEnded(PhaseInfo("", ""), 0.0, "completed", 0, None, 0.0))
 _position_values = attrgetter(*Position.__slots__)
 _place_values = attrgetter(*_PLACE_NAMES)
 

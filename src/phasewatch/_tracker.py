@@ -248,7 +248,7 @@ class Phase(Overseen):
     # The block.
 
     def __enter__(self: Self) -> Self:
-        # The hot path: a plain phase that nobody hears of.
+        # The hot path: a plain phase, whose place is what is current.
         if self._live is PENDING:
             around = _get_current()
             if around is not None and around._live is COMPLETED:  # it has just ended, and is current no more
@@ -257,17 +257,24 @@ class Phase(Overseen):
             if around is None:
                 tracker = None if process is None or self._home.open_runs else self._home
             else:
-                # A forecast, if there is one around it, wants to hear of this one.
-                extra = around._extra
-                tracker = around._tracker if around._live is process and (extra is None or extra.timing is None) else None
-            if tracker is not None and not tracker.listening:
+                tracker = around._tracker if around._live is process else None
+            if tracker is not None:
                 self._outer = self._parent = around
                 self._tracker = tracker
                 now = tracker.now
                 self._started = now()
                 self._live = process  # type: ignore[assignment]  # where there is no process yet, there is no tracker either
                 _set_current(self)
-                return self
+                # A forecast, if there is one around it, wants to hear of it.
+                extra = None if around is None else around._extra
+                if not tracker.listening and (extra is None or extra.timing is None):
+                    return self
+                try:
+                    return self._enter(is_placed=True)
+                except (RecursionError, MemoryError):  # no room for that call
+                    if self._extra is None:
+                        self._extra = Extra()
+                    return self
         return self._enter()
 
     def __exit__(
@@ -291,18 +298,18 @@ class Phase(Overseen):
                         _set_current(self._outer)
                     tracker.owed.append((self, error))
 
-    def _enter(self: Self) -> Self:
+    def _enter(self: Self, *, is_placed: bool = False) -> Self:
         try:
-            if self._live is not PENDING and self._was_entered():
-                return self
-            process = _process.process or _this_process()
-            self._outer = outer = _innermost()
-            parent, tracker = self._place(None if outer is None or outer._live is ELSEWHERE else outer)
-            self._parent = parent
-            self._tracker = tracker
-            self._started = tracker.now()
-            self._live = process
-            _set_current(self)
+            if not is_placed:
+                if self._live is not PENDING and self._was_entered():
+                    return self
+                process = _process.process or _this_process()
+                self._outer = outer = _innermost()
+                self._parent, self._tracker = self._place(None if outer is None or outer._live is ELSEWHERE else outer)
+                self._started = self._tracker.now()
+                self._live = process
+                _set_current(self)
+            parent, tracker = self._parent, self._tracker
             self._time(None if parent is None or parent._extra is None else parent._extra.timing)
             self._take_options()
             if tracker.listening:
@@ -331,10 +338,10 @@ class Phase(Overseen):
         failure(f"phase {self.name!r} could not be opened; the program goes on without it")
 
     def _exit(self, error: BaseException | None) -> None:
-        if not self._is_open() or (self._extra is not None and self._extra.depth):
+        if self._live is not _process.process or (self._extra is not None and self._extra.depth):
             self._leave_again()
             return
-        if _current.get() is not self:
+        if _get_current() is not self:
             self._leave_after_another()
         self._close(error)
 
@@ -344,15 +351,16 @@ class Phase(Overseen):
         if extra is None:
             extra = self._extra = Extra()
         extra.thread = get_ident()
-        _overseen.monitor.open[id(self)] = self
-        if not _overseen.monitor.is_running and tracker.clock is None:
-            _overseen.monitor.start()
+        monitor = _overseen.monitor
+        monitor.open[id(self)] = self
+        if not monitor.is_running and tracker.clock is None:
+            monitor.start()
         if parent is not None:
             parent._hear_of_child(self._started)
-        self._tell_start(tracker)
+        self._tell_start(tracker, extra)
 
-    def _tell_start(self, tracker: Tracker, seconds_ago: float = 0.0) -> None:
-        extra, parent = self._more(), self._parent
+    def _tell_start(self, tracker: Tracker, extra: Extra, seconds_ago: float = 0.0) -> None:
+        parent = self._parent
         if parent is not None and parent._extra is not None and not parent._extra.is_told:
             parent._tell_before()
         extra.is_told = True
@@ -364,8 +372,9 @@ class Phase(Overseen):
 
     def _tell_before(self) -> None:
         """Tell the start, if there was no room for it, before something else is told of the phase."""
-        if not self._more().is_told and self._is_open():
-            self._tell_start(self._tracker, max(0.0, self._tracker.now() - self._started))
+        extra = self._more()
+        if not extra.is_told and self._is_open():
+            self._tell_start(self._tracker, extra, max(0.0, self._tracker.now() - self._started))
 
     def _close(self, error: BaseException | None) -> None:
         tracker = self._tracker
@@ -373,8 +382,8 @@ class Phase(Overseen):
             self._stopped = tracker.now()
             # The stack first: it is right whatever fails below.
             self._live = COMPLETED
-            if _current.get() is self:
-                _current.set(self._outer)
+            if _get_current() is self:
+                _set_current(self._outer)
             if tracker.owed:
                 tracker.settle()
             self._finish(error)
@@ -388,13 +397,11 @@ class Phase(Overseen):
     def _finish(self, error: BaseException | None) -> None:
         """Tell everybody that the phase has ended; again, if there was no room to tell all."""
         self._conclude(error)
-        timing = None if self._extra is None else self._extra.timing
-        if timing is not None:
-            timing.forecast.end(timing, self._stopped, completed=self._live is COMPLETED)
-        parent = self._parent
-        tally = None if parent is None else parent._tally
-        if parent is not None and tally is not None:
-            self._report_to(parent, tally)
+        extra, parent = self._extra, self._parent
+        if extra is not None and extra.timing is not None:
+            extra.timing.forecast.end(extra.timing, self._stopped, completed=self._live is COMPLETED)
+        if parent is not None and parent._extra is not None and parent._extra.tally is not None:
+            self._report_to(parent, parent._extra.tally)
 
     def _is_closed(self) -> bool:
         return self._live in ENDED
@@ -443,22 +450,20 @@ class Phase(Overseen):
         """Make ready for what the options say, when the phase is entered."""
 
     def _describe(self) -> PhaseInfo:
-        extra = self._more()
+        extra = self._extra or self._more()
         if extra.info is not None:
             return extra.info
-        live, spec = self._live, self._spec
+        name, live, spec = self.name, self._live, self._spec
         process = live if isinstance(live, _process.Process) else _this_process()
-        around = self._around(process)
-        info = PhaseInfo(self.name, id=process.new_id(), place=_process.place())
-        if around is not None:
-            info.parent, info.run, info.path = around.id, around.run, (*around.path, self.name)
+        around, id, place = self._around(process), process.new_id(), _process.place()
+        if around is None:
+            info = PhaseInfo(name, id, None, None, (name,), place, registered(name))
         else:
-            info.path = (self.name,)
+            info = PhaseInfo(name, id, around.id, around.run, (*around.path, name), place, registered(name))
         if spec is not PLAIN and spec is not APART:  # these have nothing to tell
             info.total, info.unit, info.start = spec.total, spec.unit, spec.start
             info.counters, info.details, info.attributes = spec.counters, spec.details, spec.attributes
             info.message, info.step, info.emoji = spec.message, spec.step, spec.emoji
-        info.announced = registered(self.name)
         self._complete(info)
         extra.info = info  # whole, since another thread may look
         return info
@@ -468,8 +473,9 @@ class Phase(Overseen):
 
     def _around(self, process: Process) -> PhaseInfo | None:
         """Return what the phase hangs under, which may be open in another process."""
-        if self._parent is not None:
-            return self._parent._describe()
+        parent = self._parent
+        if parent is not None:
+            return (parent._extra and parent._extra.info) or parent._describe()
         outer = self._outer
         return outer._describe() if outer is not None and outer._live is ELSEWHERE else process.origin
 
@@ -483,7 +489,7 @@ class Phase(Overseen):
         if listening:
             extra = self._more()
             if not extra.is_told:
-                self._tell_start(tracker, now - self._started)
+                self._tell_start(tracker, extra, now - self._started)
             self._leave_monitor(extra, completed, now)
         if tally is not None:
             self._singles = NO_SINGLES
@@ -497,14 +503,9 @@ class Phase(Overseen):
             assert error is not None
             innermost, origin = self._trace(error)
         if listening and not extra.is_ended:
-            ended = PhaseEnded(
-                extra.info or self._describe(),
-                tracker.wall(),
-                status=self._live.status,
-                done=self._spec.start,
-                total=None,
-                elapsed=max(0.0, now - self._started),
-            )
+            elapsed, info = now - self._started, extra.info or self._describe()
+            status, done = self._live.status, self._spec.start
+            ended = PhaseEnded(info, tracker.wall(), status, done, None, elapsed if elapsed > 0.0 else 0.0)
             if tally is not None:
                 ended.done, ended.total = tally.done, tally.total
                 ended.counters, ended.means, ended.metrics = dict(tally.counters), tally.mean_values(), tally.last_logged()

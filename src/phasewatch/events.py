@@ -10,7 +10,7 @@ from ._annotations import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any, ClassVar, Literal
+    from typing import Any, ClassVar, Literal, NoReturn
 
     Role = Literal["run", "phase", "step"]
     Status = Literal["pending", "running", "completed", "failed", "interrupted"]
@@ -84,6 +84,20 @@ class Place(_Record):
         self.birth = birth  # of the process: tells it from all others that ever had its number; None if that is not known
 
 
+class _Nothing(dict[str, "Any"]):
+    """The mapping of whoever has nothing to tell: one for all, so that it cannot be filled."""
+
+    __slots__ = ()
+
+    def _refuse(self, *args: object, **values: object) -> NoReturn:
+        raise TypeError("a record that tells nothing here cannot be added to; make a dict of it first")
+
+    __setitem__ = setdefault = update = __ior__ = _refuse
+
+
+NOTHING = _Nothing()
+
+
 class PhaseInfo(_Record):
     """What is known of a phase when it begins, and does not change until it ends."""
 
@@ -95,11 +109,13 @@ class PhaseInfo(_Record):
     def __init__(
         self,
         name: str,
-        *,
+        # Of these, which every phase tells, none is left out where many are made; and by position they are passed sooner.
         id: str,
         parent: str | None = None,
         run: str | None = None,
         path: tuple[str, ...] = (),
+        place: Place | None = None,
+        announced: Mapping[str, object] | None = None,
         role: Role = "phase",
         total: int | None = None,
         unit: str = "item",
@@ -111,8 +127,6 @@ class PhaseInfo(_Record):
         emoji: str | None = None,
         attributes: Mapping[str, object] | None = None,
         position: Position | None = None,
-        place: Place | None = None,
-        announced: Mapping[str, object] | None = None,
     ) -> None:
         self.name = name
         self.id = id  # unique among all processes
@@ -123,12 +137,12 @@ class PhaseInfo(_Record):
         self.total = total  # units expected
         self.unit = unit  # singular
         self.start = start  # units that were done before this phase began (a resumed run)
-        self.counters: Mapping[str, float | None] = counters or {}  # name to expected total
-        self.details: Mapping[str, object] = details or {}
+        self.counters: Mapping[str, float | None] = counters or NOTHING  # name to expected total
+        self.details: Mapping[str, object] = details or NOTHING
         self.message = message
         self.step = step  # the step of the run to which the phase belongs
         self.emoji = emoji
-        self.attributes: Mapping[str, object] = attributes or {}
+        self.attributes: Mapping[str, object] = attributes or NOTHING
         self.position = position  # of a step in its parent
         self.place = place  # where it runs; None if that is not known, as from a text log
         self.announced = announced  # how, as options of `phasewatch.register`, if its program has registered its name
@@ -192,8 +206,8 @@ class Measured(Event):
         self.done = done  # units, those of `phase.start` included
         self.total = total  # may be known later than the start: from the length of what is tracked
         self.elapsed = elapsed  # seconds since the phase began, by the monotonic clock
-        self.counters: Mapping[str, float] = counters or {}
-        self.means: Mapping[str, float] = means or {}  # weighted means of what `advance` was given
+        self.counters: Mapping[str, float] = counters or NOTHING
+        self.means: Mapping[str, float] = means or NOTHING  # weighted means of what `advance` was given
 
 
 class UnderWay(Measured):
@@ -283,7 +297,6 @@ class PhaseEnded(Measured):
         self,
         phase: PhaseInfo,
         time: float,
-        *,
         status: Status,
         done: int,
         total: int | None,
@@ -303,16 +316,16 @@ class PhaseEnded(Measured):
         self.done = done
         self.total = total
         self.elapsed = elapsed
-        self.counters = counters or {}
-        self.means = means or {}
+        self.counters = counters or NOTHING
+        self.means = means or NOTHING
         self.status: Status = status
-        self.metrics: Mapping[str, float] = metrics or {}  # the last value of each logged metric
+        self.metrics: Mapping[str, float] = metrics or NOTHING  # the last value of each logged metric
         self.error = error  # the exception's type and message
         self.innermost = innermost  # no phase inside this one ended with the same exception
         self.origin = origin  # the path of the innermost phase that did
         self.active = active  # of a generator's phase: those seconds of `elapsed` that were spent inside its body
         # Of a run that completed: how often phases ran, and how often its plan said, where these are not the same.
-        self.deviations: Mapping[str, tuple[int, int]] = deviations or {}
+        self.deviations: Mapping[str, tuple[int, int]] = deviations or NOTHING
 
 
 class Sink(Protocol):
