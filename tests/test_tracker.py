@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -286,6 +287,19 @@ def test_disabled_phases_do_nothing_and_give_back_what_they_are_given(phaselog: 
     phasewatch.configure(enabled=True)
     assert work() == 1
     assert [event.name for event in phaselog.events] == ["DECORATED WHILE ON"] * 2
+
+
+def test_a_disabled_phase_is_entered_and_left_in_every_way_and_swallows_nothing(phaselog: PhaseLog) -> None:
+    phasewatch.configure(enabled=False)
+    with pytest.raises(ValueError, match="A"), phase("A"):
+        raise ValueError("A")
+    with pytest.raises(ValueError, match="B"), contextlib.ExitStack() as stack:
+        assert stack.enter_context(phase("A")) is phase("A").__enter__() is phase("C")
+        raise ValueError("B")
+    with phase("A") as outer, phase("B") as inner:
+        assert outer is inner
+    phase("A").__exit__(None, None, None)
+    assert phaselog.events == []
 
 
 def test_whatever_was_decorated_does_nothing_while_phasewatch_is_off(phaselog: PhaseLog) -> None:
