@@ -38,23 +38,22 @@ def _harmless(char: str) -> str:
     return char  # unassigned here, or for private use: an emoji newer than this Python's tables
 
 
-def _can_encode(text: str, encoding: str) -> bool:
+def can_encode(text: str, encoding: str) -> bool:
+    """Whether the encoding can hold the text; one that Python does not know counts as one that can: the stream knows best."""
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
         return False
+    except LookupError:
+        pass
     return True
 
 
 def encodable(text: str, encoding: str) -> str:
     """Return text that the encoding can hold: an emoji at its start is left out, other characters become ``?``."""
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        first, _, rest = text.partition(" ")
-        if rest and first and unicodedata.category(first[0]) == "So" and not _can_encode(first, encoding):
-            text = rest
-        return text.encode(encoding, "replace").decode(encoding)
-    except LookupError:  # an encoding that Python does not know: the stream knows best
-        pass
-    return text
+    if can_encode(text, encoding):
+        return text
+    first, _, rest = text.partition(" ")
+    if rest and first and unicodedata.category(first[0]) == "So" and not can_encode(first, encoding):
+        text = rest
+    return text.encode(encoding, "replace").decode(encoding)

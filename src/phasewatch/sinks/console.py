@@ -21,7 +21,7 @@ from .._report import failure
 from ..durations import format_average, format_duration
 from ..events import MetricsLogged, PhaseAlive, PhaseEnded, PhaseProgressed, PhaseStarted
 from ..metalog.banners import RULE_WIDTH, blocks, shown_name
-from ..metalog.plain import encodable
+from ..metalog.plain import can_encode, encodable
 from ..totals import Totals
 from .live import LiveView
 from .region import Region
@@ -81,6 +81,8 @@ class ConsoleSink:
         self._view = view if view is not None else LiveView()
         self._region = Region(self._view.rows) if mode == "live" and os.name == "posix" else None
         self._process = os.getpid()
+        self._known_file: object = None  # the last stream, and whether it is a terminal
+        self._known_as_terminal = False
 
     def emit(self, event: Event) -> None:
         """Write what the META LOG says of the event, if anything."""
@@ -157,7 +159,11 @@ class ConsoleSink:
         return lines
 
     def _is_terminal(self) -> bool:
-        return self._mode in ("auto", "live") and self._console.is_terminal
+        # rich asks the environment each time, for as long as the rest of a banner takes; a stream stays what it is.
+        file = self._console.file
+        if file is not self._known_file:
+            self._known_file, self._known_as_terminal = file, self._console.is_terminal
+        return self._known_as_terminal and self._mode in ("auto", "live")
 
     def _add_up(self, event: Event) -> Totals | None:
         """Count the event into the table of its run; return that when the run is over."""
@@ -179,7 +185,8 @@ class ConsoleSink:
         console = self._console
         file = console.file
         encoding = getattr(file, "encoding", None) or "utf-8"
-        lines = [(role, encodable(text, encoding), tone) for role, text, tone in lines]
+        if not can_encode("".join(text for _, text, _ in lines), encoding):
+            lines = [(role, encodable(text, encoding), tone) for role, text, tone in lines]
         if self._is_terminal():
             is_tty = _is_tty(file)
             width = console.width if is_tty else RULE_WIDTH
