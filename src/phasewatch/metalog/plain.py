@@ -39,7 +39,7 @@ def _harmless(char: str) -> str:
 
 
 def can_encode(text: str, encoding: str) -> bool:
-    """Whether the encoding can hold the text; one that Python does not know counts as one that can: the stream knows best."""
+    """Whether the encoding can hold the text; of one that Python does not know, the stream knows best."""
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
