@@ -55,10 +55,37 @@ def test_it_is_a_number_that_is_never_negative(durations: list[float], units: in
     assert math.isfinite(told)
 
 
-@given(many, counts, st.sampled_from([1e-3, 0.5, 60.0, 3600.0]))
+# From a tenth of a millisecond on: of what is briefer, several are taken as one.
+@given(
+    st.lists(st.floats(min_value=0.1, max_value=1e6), min_size=1, max_size=80),
+    counts,
+    st.sampled_from([1e-3, 0.5, 60.0, 3600.0]),
+)
 def test_it_scales_with_the_clock(durations: list[float], units: int, factor: float) -> None:
     scaled = left(lengths_of([factor * duration for duration in durations]), units)
     assert scaled == pytest.approx(factor * left(lengths_of(durations), units), rel=1e-4)
+
+
+@given(st.lists(st.floats(min_value=0, max_value=9e-5), min_size=2, max_size=300), counts)
+def test_of_brief_durations_all_but_the_last_tenth_of_a_millisecond_are_in_the_mean(
+    durations: list[float], units: int
+) -> None:
+    lengths = lengths_of(durations)
+    taken, briefly = [durations[0]], []
+    for duration in durations[1:]:
+        briefly.append(duration)
+        if sum(briefly) >= 1e-4:
+            taken += briefly
+            briefly.clear()
+    assert lengths.count == 1 or len(taken) > 1
+    assert left(lengths, units) >= 0
+    assert lengths._seen() == len(taken)
+    assert lengths._mean(lengths._first) == pytest.approx(sum(taken) / len(taken))  # type: ignore[arg-type]  # it has seen one
+
+
+def test_brief_durations_do_not_hide_a_long_one() -> None:
+    lengths = lengths_of([1e-6, 1e-6, 1e-6, 10.0])
+    assert lengths.left(4) == pytest.approx(10.0, rel=0.01)
 
 
 @given(st.lists(st.sampled_from([30.0, 40.0]), min_size=2, max_size=40), st.randoms(use_true_random=False))

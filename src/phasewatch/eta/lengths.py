@@ -16,6 +16,7 @@ from _thread import allocate_lock
 from math import copysign, exp, isfinite, log, sqrt
 
 _BUNCHES = 512  # durations after which two are taken as one, then three, and so on
+_BRIEF = 1e-4  # seconds: of what takes less, as much as takes so long is one duration; nobody waits for it
 _GROUPS = 32  # of consecutive durations, at most
 _EAGER = 64  # durations in a group from which on each closed group is weighed at once, so that no question has to
 
@@ -170,16 +171,16 @@ class Lengths:
 
     def add(self, seconds: float, units: float = 1) -> None:
         """Take how long ``units`` units took together."""
-        if self._bunch > 1:
+        if not 0 <= seconds < _LONGEST:
+            return
+        if self._bunch > 1 or self._bunched or (seconds < _BRIEF and self._first is not None):
             self._bunched += 1
             self._bunched_units += units
             self._bunched_seconds += seconds
-            if self._bunched < self._bunch:
+            if self._bunched < self._bunch or self._bunched_seconds < _BRIEF:
                 return
             seconds, units = self._bunched_seconds, self._bunched_units
             self._bunched, self._bunched_units, self._bunched_seconds = 0, 0, 0.0
-        if not 0 <= seconds < _LONGEST:
-            return
         each = seconds / units
         if not each > _SHORTEST:
             each = _SHORTEST
