@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import settings
@@ -29,3 +31,30 @@ def _nothing_is_left_behind() -> Iterator[None]:
     _report._failed.clear()
     assert current() is None
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.fixture
+def at_once() -> Callable[[Callable[[int], None], int], None]:
+    """Call something in several threads, with the number of each, that take turns as often as they can."""
+
+    def in_threads(work: Callable[[int], None], count: int) -> None:
+        # What traces the coverage cannot be installed in two threads at once (CPython 3.11): all begin before they hurry.
+        begun = threading.Barrier(count + 1)
+
+        def begin(number: int) -> None:
+            begun.wait(30)
+            work(number)
+
+        threads = [threading.Thread(target=begin, args=(number,)) for number in range(count)]
+        for thread in threads:
+            thread.start()
+        interval = sys.getswitchinterval()
+        try:
+            begun.wait(30)
+            sys.setswitchinterval(1e-6)
+            for thread in threads:
+                thread.join()
+        finally:
+            sys.setswitchinterval(interval)
+
+    return in_threads

@@ -284,23 +284,14 @@ print("json" in sys.modules, file=sys.stderr)
     assert done.stderr.endswith("X\nTrue\n")
 
 
-def test_threads_that_attach_themselves_at_once_leave_nothing_behind(phaselog: PhaseLog) -> None:
+def test_threads_that_attach_themselves_at_once_leave_nothing_behind(phaselog: PhaseLog, at_once: Any) -> None:
     def work(number: int) -> None:
         carrier = json.dumps({"id": f"far.{number}", "run": "far.1", "path": ["A"]})
         for _ in range(200):
             with attach(carrier):
                 assert opened()[0] == f"far.{number}"
 
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
+    at_once(work, 8)
     assert in_thread(opened) == NOWHERE
     assert _process.process is not None
     assert (_process.process.attached, _process.process.lasting) == ({}, {})

@@ -8,7 +8,6 @@ import inspect
 import math
 import pickle
 import sys
-import threading
 import traceback
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -379,24 +378,15 @@ def test_what_has_ended_counts_no_more() -> None:
     assert handle.done == 2
 
 
-def test_threads_that_advance_one_phase_lose_nothing() -> None:
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        with Tracker().phase("A", total=10_000) as handle:
+def test_threads_that_advance_one_phase_lose_nothing(at_once: Any) -> None:
+    with Tracker().phase("A", total=10_000) as handle:
 
-            def work() -> None:
-                for _ in range(2500):
-                    handle.advance()
+        def work(number: int) -> None:
+            for _ in range(2500):
+                handle.advance()
 
-            threads = [threading.Thread(target=work) for _ in range(4)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            assert handle.done == 10_000
-    finally:
-        sys.setswitchinterval(interval)
+        at_once(work, 4)
+        assert handle.done == 10_000
 
 
 def test_units_are_never_taken_back(phaselog: PhaseLog) -> None:
