@@ -49,8 +49,7 @@ _DEEPEST = 20  # levels of lists and mappings in a detail
 _MOST_ENDED = 1000  # phases that are remembered after their end: a thread may have a last word
 _MOST_OPEN = 100_000
 _MOST_TRIES = 8
-_MOST_PLACES = 128  # whose text is remembered
-_MOST_KIN = 1024  # parents and paths, likewise
+_MOST_TEXTS = 128  # of places, of parents and of paths, that are remembered: few are in use at a time, and names may be long
 _MOST_ANNOUNCED = 128  # names, likewise
 _PLACE_NAMES = ("host", "process", "rank", "thread", "birth")
 _MORE_OF_END = ("active", "counters", "means", "metrics", "error", "innermost", "origin", "deviations")
@@ -167,7 +166,7 @@ def _told(labels: tuple[str, ...], values: tuple[Any, ...]) -> str:
     return text
 
 
-@lru_cache(_MOST_KIN, typed=True)
+@lru_cache(_MOST_TEXTS, typed=True)
 def _text_of_kin(role: str, parent: str | None, run: str | None) -> str:
     text = "" if role == "phase" else ',"role":' + _quoted(role)
     if parent is not None:
@@ -202,12 +201,12 @@ def _text_of_announced(announced: Mapping[str, object]) -> str:
     return known[1]
 
 
-@lru_cache(_MOST_KIN, typed=True)
+@lru_cache(_MOST_TEXTS, typed=True)
 def _text_of_path(*path: str) -> str:
     return ',"path":[' + ",".join(map(_quoted, path)) + "]" if path else ""
 
 
-@lru_cache(_MOST_PLACES, typed=True)
+@lru_cache(_MOST_TEXTS, typed=True)
 def _text_of_place(*values: object) -> str:
     return ',"place":{' + _told(_PLACE_LABELS, values)[1:] + "}"
 
