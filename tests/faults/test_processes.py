@@ -34,11 +34,12 @@ def run(tmp_path: Path, program: str, main: str = "", **environment: str) -> lis
     main = 'if __name__ == "__main__":\n' + textwrap.indent(textwrap.dedent(main), "    ") if main else ""
     file.write_text(_PRELUDE + textwrap.dedent(program) + main, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", str(file)],
+        [sys.executable, str(file)],
         env={
             "PATH": os.environ.get("PATH", ""),
             "PYTHONPATH": os.pathsep.join(sys.path),
             "PHASEWATCH_CONSOLE": "off",
+            "PYTHONWARNINGS": "ignore::DeprecationWarning",  # of forks beside threads, in what it starts too
             "LOG": str(log),
             **environment,
         },
