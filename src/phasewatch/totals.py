@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ._annotations import TYPE_CHECKING
+from ._spans import Spans
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -13,15 +14,16 @@ _MOST_PATHS = 500  # a program that names each phase anew must not fill the memo
 
 
 class Total:
-    """The phases of one path: how many ended, and how many seconds they took together."""
+    """The phases of one path: how many ended, how many seconds they took together, and for how many one was open."""
 
-    __slots__ = ("count", "depth", "name", "seconds")
+    __slots__ = ("count", "depth", "name", "open", "seconds")
 
     def __init__(self, name: str, depth: int) -> None:
         self.name = name
         self.depth = depth  # 0 for a phase of the run itself
         self.count = 0
         self.seconds = 0.0
+        self.open = Spans()  # of threads and tasks, several may be at once
 
 
 class Totals:
@@ -46,6 +48,7 @@ class Totals:
         else:
             total.count += 1
             total.seconds += event.elapsed
+            total.open.add(event.time, event.elapsed)
 
     def rows(self) -> Iterator[Total]:
         """Yield the totals, each below the one that it is part of, otherwise in the order in which they began."""

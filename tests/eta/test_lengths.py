@@ -88,6 +88,22 @@ def test_brief_durations_do_not_hide_a_long_one() -> None:
     assert lengths.left(4) == pytest.approx(10.0, rel=0.01)
 
 
+def test_brief_durations_that_another_thread_has_just_taken_are_not_taken_twice() -> None:
+    lengths = lengths_of([1e-4, 6e-5])
+
+    class Sum(float):
+        def __lt__(self, other: float) -> bool:
+            lengths.add(6e-5)  # what another thread does, after this one has looked and before it takes
+            return float(self) < other
+
+    class Duration(float):
+        def __radd__(self, other: float) -> float:
+            return Sum(other + float(self))
+
+    lengths.add(Duration(6e-5))
+    assert (lengths.count, lengths._seen()) == (2, 4.0)
+
+
 @given(st.lists(st.sampled_from([30.0, 40.0]), min_size=2, max_size=40), st.randoms(use_true_random=False))
 def test_the_order_of_equal_durations_does_not_matter(durations: list[float], draw: random.Random) -> None:
     numbered = list(enumerate(durations))

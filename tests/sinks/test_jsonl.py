@@ -192,7 +192,7 @@ def test_trouble_is_told_once_and_what_waited_follows_in_order(sink: JsonlSink, 
 
 def test_a_path_that_no_system_has_is_trouble_and_nothing_else(tmp_path: Path, sinks: list[JsonlSink]) -> None:
     sinks.append(JsonlSink(f"{tmp_path}/a\0b"))
-    with pytest.raises(OSError, match="null byte; events wait"):
+    with pytest.raises(OSError, match=r"null (byte|character.*); events wait"):
         sinks[0].emit(started(1))
     sinks[0].emit(started(2))
 

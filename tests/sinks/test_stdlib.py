@@ -53,7 +53,7 @@ def test_levels_are_those_of_the_outcome(kept: Kept, sink: LoggingSink) -> None:
         with pytest.raises(KeyboardInterrupt), phase("D"):
             raise KeyboardInterrupt
     assert kept.told() == [
-        ("INFO", "r: started - Training Finished Successfully!"),
+        ("INFO", "r: started"),
         ("INFO", "A: started - now"),
         ("DEBUG", "A: batch 2/2, elapsed 1.0m, ETA 0s"),
         ("DEBUG", "A: loss=0.25"),

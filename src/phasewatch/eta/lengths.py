@@ -181,6 +181,8 @@ class Lengths:
                 return
             seconds, units = self._bunched_seconds, self._bunched_units
             self._bunched, self._bunched_units, self._bunched_seconds = 0, 0, 0.0
+            if not units:  # another thread has just taken them
+                return
         each = seconds / units
         if not each > _SHORTEST:
             each = _SHORTEST

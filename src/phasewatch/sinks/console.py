@@ -305,7 +305,7 @@ def _table(totals: Totals, elapsed: float, width: int) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     rows = list(totals.rows())
     for row in rows[:_MOST_ROWS]:
-        share = f"{100 * row.seconds / elapsed:.1f}%" if elapsed > 0 else "--"
+        share = f"{100 * row.open.seconds / elapsed:.1f}%" if elapsed > 0 else "--"
         mean = format_average(row.seconds / row.count) if row.count else "--"
         name = Text("  " * row.depth + shown_name(row.name))
         table.add_row(name, str(row.count), format_duration(row.seconds), share, mean)

@@ -82,7 +82,9 @@ def _message(event: Event) -> str:
 
 def _told(event: Event) -> str:
     if isinstance(event, PhaseStarted):
-        return "started" if event.phase.message is None else f"started - {one_line(event.phase.message)}"
+        # The message of a run is for its end.
+        says_why = event.phase.message is not None and event.phase.role != "run"
+        return f"started - {one_line(event.phase.message)}" if says_why else "started"
     if isinstance(event, MetricsLogged):
         return ", ".join(f"{one_line(name)}={_number(value)}" for name, value in sorted(event.values.items()))
     if isinstance(event, PhaseEnded):
