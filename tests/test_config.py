@@ -108,6 +108,27 @@ def test_the_environment_is_read_as_a_person_means_it(env: dict[str, str], speak
     assert "work 1\n" in text
 
 
+def test_the_first_phase_is_not_charged_with_making_the_console() -> None:
+    program = """
+import phasewatch
+from phasewatch import _config, phase
+from phasewatch.testing import FakeClock
+clock = FakeClock()
+phasewatch.configure(clock=clock)
+make = _config._console
+def slowly():
+    clock.advance(9)
+    return make()
+_config._console = slowly
+with phase("A") as a:
+    pass
+print(clock(), a.elapsed)
+"""
+    told = output({}, program)
+    assert told.splitlines()[-1] == "9.0 0.0"
+    assert "PHASE COMPLETE: A" in told
+
+
 def test_the_environment_may_name_an_event_log_beside_the_console(tmp_path: Path) -> None:
     log = tmp_path / "runs" / "log.jsonl"
     program = PROGRAM + 'import phasewatch\nwith phasewatch.run("r"), phase("B"): pass\nwith phase("C"): pass\n'

@@ -34,6 +34,15 @@ def test_phases_of_one_path_are_added_up() -> None:
     assert rows(totals) == [(0, "A", 2, 3.5)]
 
 
+def test_phases_that_are_open_at_once_share_their_time() -> None:
+    totals = Totals()
+    for end, elapsed in ((10.0, 10.0), (11.0, 10.0), (30.0, 5.0)):
+        phase = PhaseInfo("A", id="1", path=("A",))
+        totals.close(PhaseEnded(phase, end, status="completed", done=0, total=None, elapsed=elapsed))
+    (row,) = totals.rows()
+    assert (row.count, row.seconds, row.open.seconds) == (3, 25.0, 16.0)
+
+
 def test_rows_come_in_the_order_in_which_phases_began_though_the_outer_end_last() -> None:
     totals = Totals()
     for path in (("A",), ("A", "B"), ("A", "B", "C"), ("D",)):

@@ -38,6 +38,10 @@ class DefaultTracker(Tracker):
     @property
     def sinks(self) -> tuple[Sink, ...]:
         """The configured sinks; with nothing configured those of the environment, made when they are first needed."""
+        self._make_sinks()
+        return super().sinks
+
+    def _make_sinks(self) -> None:
         if not self._has_sinks:
             log = self._event_log()
             try:
@@ -45,7 +49,6 @@ class DefaultTracker(Tracker):
             except Exception:
                 self.use(sinks=log)
                 failure("the console could not be made; phases are told to nobody until sinks are configured")
-        return super().sinks
 
     def _event_log(self) -> list[Sink]:
         path = os.environ.get("PHASEWATCH_LOG", "").strip()
@@ -84,6 +87,7 @@ class DefaultTracker(Tracker):
             for run in reversed(self.open_runs):
                 if run.status == "running":  # opened before a fork, by the parent process: where it went, this one goes
                     return None, run._tracker
+        self._make_sinks()  # now, and not on the time of the phase: to import rich takes a tenth of a second
         return None, self
 
     def use(
