@@ -379,11 +379,23 @@ def test_the_event_log_of_a_run_has_all_of_it_beside_the_configured_sinks(
     path = tmp_path / "runs" / "log.jsonl"
     with phasewatch.run("r", log=as_text(path)) as run, phase("A"):
         assert told(path) == WHOLE[:2], "at once"
-        log = run._tracker.sinks[-1]
+        log = run._tracker.sinks[0]
     assert told(path) == WHOLE
     assert [(event.type, event.name) for event in phaselog.events] == WHOLE
     assert not phaselog.sink.closed
     assert getattr(log, "_file", 0) is None, "it is closed"
+
+
+def test_the_event_log_hears_first_since_a_console_may_hang(phaselog: PhaseLog, tmp_path: Path) -> None:
+    class Console(MemorySink):
+        def emit(self, event: Event) -> None:
+            assert told(tmp_path / "log")[-1] == (event.type, event.name)
+            super().emit(event)
+
+    console = Console()
+    with phasewatch.run("r", log=tmp_path / "log", sinks=[console]), phase("A"):
+        pass
+    assert [(event.type, event.name) for event in console.events] == WHOLE
 
 
 def test_the_event_log_of_a_run_is_beside_the_sinks_that_it_was_given_and_closed_with_them(
@@ -391,7 +403,7 @@ def test_the_event_log_of_a_run_is_beside_the_sinks_that_it_was_given_and_closed
 ) -> None:
     sink = MemorySink()
     with phasewatch.run("r", log=tmp_path / "log", sinks=[sink]) as run, phase("A"):
-        log = run._tracker.sinks[-1]
+        log = run._tracker.sinks[0]
     assert (len(sink.events), sink.closed, getattr(log, "_file", 0)) == (4, True, None)
     with phasewatch.run("r", log=tmp_path / "log", sinks=[]), phase("A"):
         pass
@@ -434,7 +446,7 @@ def test_a_log_that_cannot_be_written_is_reported_once_and_the_run_goes_on(
     assert "the sink JsonlSink could not take an event; the program goes on" in record.getMessage()
     assert record.exc_info is not None
     assert str(tmp_path / "file" / "log") in str(record.exc_info[1])
-    run_sink: Any = run._tracker.sinks[-1]
+    run_sink: Any = run._tracker.sinks[0]
     (tmp_path / "file").unlink()
     run_sink.close()
     assert told(tmp_path / "file" / "log") == WHOLE

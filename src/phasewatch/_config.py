@@ -45,7 +45,7 @@ class DefaultTracker(Tracker):
         if not self._has_sinks:
             log = self._event_log()
             try:
-                self.use(sinks=[*_console(), *log])
+                self.use(sinks=[*log, *_console()])  # the log first: a console may hang
             except Exception:
                 self.use(sinks=log)
                 failure("the console could not be made; phases are told to nobody until sinks are configured")
@@ -67,7 +67,7 @@ class DefaultTracker(Tracker):
             return
         # It may have been that of another process before: a worker that outlives what it worked for.
         before, self._named_log = self._named_log, _jsonl_sink(path)
-        self.use(sinks=[*(sink for sink in self.sinks if sink is not before), self._named_log])
+        self.use(sinks=[self._named_log, *(sink for sink in self.sinks if sink is not before)])
         if before is not None:
             self._dispatcher.close([before])
 

@@ -95,7 +95,7 @@ class Run(SpecialPhase):
         log = self._log
         # PHASEWATCH_LOG may have named the same file.
         if log is not None and not any(isinstance(sink, type(log)) and sink.path == log.path for sink in sinks):
-            sinks = (*sinks, log)
+            sinks = (log, *sinks)  # first: a console may hang
         clock = default_tracker.clock if self._clock is None else self._clock
         tracker = Tracker(sinks, clock) if self._plan is None else _PlannedTracker(sinks, clock, self._plan)
         tracker.heartbeat, tracker.stalls = default_tracker.heartbeat, default_tracker.stalls
