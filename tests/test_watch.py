@@ -168,8 +168,10 @@ def test_a_terminal_shows_the_last_of_what_was_and_then_what_comes(tmp_path: Pat
     step = growing(path, [started(later, now)], [ended(later, now, 1.0)], [ended(TRAINING, now, 1.0), ended(RUN, now, 40.0)])
 
     def wait(seconds: float) -> None:
+        limit = time.monotonic() + 60
         while b"25.0%  " not in terminal.raw:  # the first frame
             terminal.show()
+            assert time.monotonic() < limit, "there is no frame"
         screens.append(terminal.show())
         step(seconds)
 

@@ -276,3 +276,23 @@ def test_what_a_run_does_is_seen_as_it_goes(phaselog: PhaseLog) -> None:
         a.advance(2)
     assert seen[:4] == [["r"], ["r", "A"], ["r", "A", "B"], ["r", "A"]]
     assert seen[-1] == []
+
+
+def test_what_is_around_a_phase_ends_no_sooner() -> None:
+    log = Log()
+    log.start("grpo", "r", role="run", total=3)
+    log.progress(PhaseInfo("grpo", id="r", total=3), 1, elapsed=30, eta=60)
+    log.start("TRAINING", "t", "r", total=4, unit="step")
+    log.start("TRAINING STEP", "s", "t", role="step", position=Position(2, 4, "step", elapsed=2.0, eta=8.0))
+    log.start("PERIODIC VALIDATION", "p", "t")
+    validation = log.start("VALIDATION", "v", "p", total=28)
+    log.clock.advance(20)
+    assert [row.split()[-1] for row in log.rows() if "ETA" in row] == ["40s", "0s", "--"]
+    log.progress(validation, 1, elapsed=20, eta=30)
+    assert [row.split()[-1] for row in log.rows() if "ETA" in row] == ["40s", "30s", "30s"]
+    log.clock.advance(5)
+    log.progress(validation, 2, elapsed=25, eta=50)
+    assert [row.split()[-1] for row in log.rows() if "ETA" in row] == ["50s", "50s", "50s"]
+    log.end(validation)
+    log.start("TRAINING STEP", "u", "t", role="step", position=Position(3, 4, "step", elapsed=30.0, eta=9.0))
+    assert [row.split()[-1] for row in log.rows() if "ETA" in row][1] == "9.0s", "it is told anew"

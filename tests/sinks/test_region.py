@@ -265,9 +265,9 @@ def live_sink(terminal: Terminal, **environment: str) -> ConsoleSink:
 def test_banners_scroll_above_and_lines_of_progress_are_left_to_the_region(terminal: Terminal, phaselog: Any) -> None:
     import phasewatch
 
-    with phasewatch.run("r"), phasewatch.phase("A", total=2) as a:
+    with phasewatch.run("r"), phasewatch.phase("A", total=2, every=1) as a:
         a.advance()
-        a.advance()
+        a.advance(reward=0.5)
     sink = live_sink(terminal)
     for event in phaselog.events[:-2]:
         sink.emit(event)
@@ -276,7 +276,8 @@ def test_banners_scroll_above_and_lines_of_progress_are_left_to_the_region(termi
     screen = terminal.show()
     assert [line.split()[0] for line in screen[-2:]] == ["r", "A"]
     assert "2/2" in screen[-1]
-    assert not any("📊" in line for line in terminal.all())
+    (result,) = (line for line in terminal.all() if "📊" in line)
+    assert "[2/2] (100.0%) | Avg Reward: 0.500" in result, "the last one stays"
     for event in phaselog.events[-2:]:
         sink.emit(event)
     shown = terminal.all()

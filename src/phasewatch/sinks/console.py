@@ -148,7 +148,9 @@ class ConsoleSink:
     def _lines(self, event: Event) -> list[_Line]:
         lines: list[_Line] = []
         if isinstance(event, PhaseProgressed) and self._region is not None and self._region.is_open:
-            return lines
+            is_last = event.total is not None and event.done >= event.total
+            if not is_last:  # which stays, with the result
+                return lines
         for block in blocks(event):
             if block.is_banner and not self._after_blank:
                 lines.append(("blank", "", block.tone))

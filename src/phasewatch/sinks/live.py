@@ -62,11 +62,18 @@ class _Open:
             self.eta = event.eta
 
     def reach_around(self) -> None:
-        """Have what is around it be open for no less time: a text log may tell the time of the inner one alone."""
-        inner, outer = self, self.parent
-        while outer is not None and outer.elapsed + (inner.at - outer.at) < inner.elapsed:
-            outer.elapsed, outer.at, outer.eta = inner.elapsed, inner.at, outer.eta and outer.eta - (inner.at - outer.at)
-            inner, outer = outer, outer.parent
+        """Have what is around it be open for no less time, of which a text log may tell nothing, and end no sooner."""
+        elapsed, left, at, outer = self.elapsed, self.eta, self.at, self.parent
+        while outer is not None:
+            past = at - outer.at
+            own_left = None if outer.eta is None else outer.eta - past
+            ends_later = left is not None and own_left is not None and own_left < left
+            if outer.elapsed + past < elapsed or ends_later:
+                outer.elapsed, outer.at = max(elapsed, outer.elapsed + past), at
+                outer.eta = left if ends_later else own_left
+            elif own_left is not None:
+                left = own_left
+            outer = outer.parent
 
     def log(self, values: Mapping[str, float]) -> None:
         for name, value in values.items():
