@@ -202,7 +202,7 @@ def write_between(page: Path, name: str, text: str) -> None:
 
 # The picture.
 
-WIDTH, LABELS, AMOUNTS, BAR, GAP = 860, 150, 80, 16, 30  # pixels
+WIDTH, LABELS, AMOUNTS, BAR, GAP = 930, 220, 80, 16, 30  # pixels
 LEAST = 1e-9  # seconds, where the scale begins: what costs less has no bar
 
 

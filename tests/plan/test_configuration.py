@@ -377,3 +377,38 @@ def test_a_script_that_says_nothing_has_no_total(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="give total_steps"):
         TrainingPlan.from_config(tmp_path / "a.sh")
     assert TrainingPlan.from_config(tmp_path / "a.sh", overrides=["trainer.total_training_steps=3"]).total_steps == 3
+
+
+@pytest.mark.parametrize("source", [{"trainer.total_training_steps": 35}, ["trainer.total_training_steps=35"]])
+def test_an_override_with_a_slip_of_the_finger_is_told_with_what_may_be_meant(source: Any) -> None:
+    given = [
+        "trainer.test_frequ=10",
+        "+data.val_batchsize=8",
+        "trainer.nnodes=2",
+        "data.val_files=a",
+        "seed=1",
+        "--test_frec=1",
+    ]
+    plan = TrainingPlan.from_config(source, overrides=given)
+    slips = [warning for warning in plan.warnings() if warning.code == "unknown-key"]
+    assert [slip.advice for slip in slips] == ["did you mean trainer.test_freq?", "did you mean data.val_batch_size?"]
+    assert slips[0].message == "'trainer.test_frequ=10' says nothing of the plan, which knows no trainer.test_frequ"
+    if isinstance(source, list):
+        plan = TrainingPlan.from_config([*source, "trainer.save_freqs=3"])
+        assert "did you mean trainer.save_freq?" in [warning.advice for warning in plan.warnings()]
+
+
+def test_the_keys_of_verl_are_no_slips() -> None:
+    # Of its trainer and its data, those that the plan does not read.
+    of_trainer = (
+        "balance_batch project_name experiment_name logger log_val_generations rollout_data_dir validation_data_dir nnodes "
+        "n_gpus_per_node esi_redundant_time critic_warmup default_hdfs_dir del_local_ckpt_after_load default_local_dir "
+        "max_actor_ckpt_to_keep max_critic_ckpt_to_keep ray_wait_register_center_timeout device use_v1"
+    )
+    of_data = (
+        "tokenizer use_shm train_files val_files prompt_key reward_fn_key max_prompt_length max_response_length shuffle "
+        "seed return_raw_chat truncation filter_overlong_prompts dataloader_num_workers validation_shuffle image_key"
+    )
+    words = [f"trainer.{key}=1" for key in of_trainer.split()] + [f"data.{key}=1" for key in of_data.split()]
+    plan = TrainingPlan.from_config({"trainer.total_training_steps": 35}, overrides=words)
+    assert "unknown-key" not in [warning.code for warning in plan.warnings()]

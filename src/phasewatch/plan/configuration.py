@@ -5,6 +5,7 @@ Nothing of a configuration is run: a script is read, and YAML as plain data.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import json
 import math
@@ -17,13 +18,14 @@ from .shell import GAP, commands
 from .values import is_missing, is_nothing, read_bool, read_int, read_number, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     Reader = Callable[[str, object], Any]
 
 _SCRIPTS, _JSON, _YAML = (".sh", ".bash", ".zsh", ".slurm", ".sbatch"), (".json",), (".yaml", ".yml")
 _NEVER, _STEPS = -1, 500  # what transformers do where nothing is said
 _MOST_HOPS = 10
+_ALIKE = 0.85  # of two names, from which on one may be meant for the other
 _INTERPOLATION = re.compile(r"\$\{([\w.]+)\}")
 _OVERRIDE = re.compile(r"(\+{0,2}|~)([A-Za-z_][\w.@/-]*)(?:=(.*))?", re.DOTALL)
 _DASHED = re.compile(r"--([A-Za-z][\w.-]*)(?:=(.*))?", re.DOTALL)
@@ -101,6 +103,7 @@ def arguments_of(source: Any, overrides: Iterable[str], given: Mapping[str, Any]
     unknown = {key: value for key, value in found.items() if is_missing(value) or (isinstance(value, str) and GAP in value)}
     found = {key: value for key, value in found.items() if key not in unknown and not is_nothing(value)}
     warnings = [_of_unknown(key, value) for key, value in unknown.items()]
+    warnings += _slips([*_words(overrides, "overrides"), *(source if isinstance(source, (list, tuple)) else ())])
     values = _of_transformers(found, given, warnings)
     for key, option, read in _KEYS:
         if key in found:
@@ -125,6 +128,19 @@ def _of_unknown(key: str, value: object) -> PlanWarning:
     return PlanWarning(
         "unknown-value", f"{key}={text} cannot be known before the run, and is taken as not given", "give it as an override"
     )
+
+
+def _slips(words: Iterable[object]) -> Iterator[PlanWarning]:
+    """Yield a warning for each override that is one of ours but for a slip of the finger; those of others are many."""
+    for word in words:
+        match = _OVERRIDE.fullmatch(str(word))
+        if match is None or match[2] in KNOWN or "." not in match[2]:
+            continue
+        room, _, name = match[2].rpartition(".")
+        names = [key.rpartition(".")[2] for key in KNOWN if key.rpartition(".")[0] == room]
+        for near in difflib.get_close_matches(name, names, n=1, cutoff=_ALIKE):
+            told = f"{shown(str(word))} says nothing of the plan, which knows no {match[2]}"
+            yield PlanWarning("unknown-key", told, f"did you mean {room}.{near}?")
 
 
 # Sources.
