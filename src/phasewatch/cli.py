@@ -291,7 +291,7 @@ def _add_plan(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("config", metavar="CONFIG", help="a .sh, .yaml or .json file, or the first override")
     parser.add_argument(
-        "overrides", metavar="KEY=VALUE", nargs="*", help="that go before the file; what a script is called with"
+        "overrides", metavar="KEY=VALUE", nargs="*", help="that outrank the file; what a script is called with"
     )
     for option, help in _NUMBERS.items():
         parser.add_argument(f"--{option.replace('_', '-')}", type=int, metavar="N", help=help)

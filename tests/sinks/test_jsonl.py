@@ -107,6 +107,19 @@ def sink(tmp_path: Path, clock: FakeClock, sinks: list[JsonlSink]) -> JsonlSink:
     return sinks[0]
 
 
+def test_what_no_log_could_take_is_told_when_the_program_ends(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    program = """
+import sys
+from phasewatch import phase, run
+with run("r", log=sys.argv[1], sinks=[]), phase("A"): pass
+"""
+    path = tmp_path / "file" / "log"
+    told = run_python(program, path, capture_output=True).stderr.decode()
+    assert told.count("Traceback") == 1
+    assert told.splitlines()[-1] == f"{path} could not be written until the end: 4 events are lost"
+
+
 # The file.
 
 

@@ -15,6 +15,7 @@ from weakref import WeakSet
 from .._environment import rank
 from .._forks import ForkSafeLock
 from .._records import dropped_record, encoded, line_of
+from .._report import failure
 from ..events import MetricsLogged, PhaseAlive, PhaseProgressed
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ class JsonlSink:
                 getattr(error, "errno", None) or 0,
                 f"{trouble}; events wait in memory (at most {self._capacity}) until it can be written",
                 self.path,
-            ) from error
+            ) from None  # which says the same
 
     def _write(self, lines: list[bytes]) -> int:
         """Write lines; return how many are in the file whole, at least one. Raises OSError if that is none."""
@@ -288,11 +289,12 @@ class JsonlSink:
         atexit.register(self._close_at_exit)
 
     def _close_at_exit(self) -> None:
-        """Try what waits once more; it has been told that this failed."""
+        """Try what waits once more; now it is known what is lost."""
         try:
             self.close()
         except OSError:
-            pass
+            lost = len(self._waiting) + sum(self._dropped.values())
+            failure(f"{self.path} could not be written until the end: {lost} events are lost", with_traceback=False)
 
 
 def _ends_with_a_line(path: str) -> bool:
