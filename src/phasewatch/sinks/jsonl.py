@@ -294,7 +294,7 @@ class JsonlSink:
             self.close()
         except OSError:
             lost = len(self._waiting) + sum(self._dropped.values())
-            failure(f"{self.path} could not be written until the end: {lost} events are lost", with_traceback=False)
+            failure(f"the event log {self.path!r} could not be written: {lost} events are lost", with_traceback=False)
 
 
 def _ends_with_a_line(path: str) -> bool:
