@@ -93,6 +93,7 @@ def sinks() -> Iterator[list[JsonlSink]]:
     made: list[JsonlSink] = []
     yield made
     for sink in made:
+        sink._forget()  # at the end of all tests nothing is to be said of it
         sink._close_at_exit()
 
 
