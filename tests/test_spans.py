@@ -28,6 +28,29 @@ def test_the_union_is_as_long_as_the_seconds_that_are_covered(given: list[tuple[
     assert measured(given) == pytest.approx(union(given))
 
 
+@given(spans, spans)
+def test_what_never_ended_may_be_given_last(given: list[tuple[int, int]], lost: list[tuple[int, int]]) -> None:
+    spans = Spans()
+    for begin, length in (*sorted(given, key=sum)[:30], *lost[:30]):
+        spans.add(begin + length, length)
+    assert spans.seconds == pytest.approx(union([*sorted(given, key=sum)[:30], *lost[:30]]))
+
+
+def test_a_run_that_was_killed_does_not_last_until_the_next_one_in_its_log() -> None:
+    spans = Spans()
+    spans.add(100_010.0, 10.0)
+    spans.add(7.0, 5.0)  # of the killed one
+    assert spans.seconds == 15.0
+    many = Spans()
+    for number in range(500):
+        many.add(number * 10 + 5.0, 5.0)
+    many.add(103.0, 96.0)  # lies in what was merged
+    assert many.seconds == pytest.approx(2500 + 48, abs=10)
+    before = many.seconds
+    many.add(-10.0, 5.0)
+    assert many.seconds == pytest.approx(before + 5, abs=1e-6)
+
+
 def test_spans_that_follow_each_other_add_up_though_two_clocks_differ_a_little() -> None:
     spans = Spans()
     for number in range(1000):

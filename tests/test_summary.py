@@ -149,6 +149,18 @@ def test_phases_at_the_same_time_do_not_make_a_run_longer() -> None:
         assert (whole.total, whole.own, summary.elapsed) == (10.0, 3.0, 10.0)
 
 
+def test_the_night_between_a_killed_run_and_the_next_one_in_its_log_counts_for_neither() -> None:
+    def the_run(number: int, at: float) -> list[Event]:
+        whole = PhaseInfo("r", f"r{number}", run=f"r{number}", role="run")
+        step = PhaseInfo("STEP", f"s{number}", f"r{number}", f"r{number}", ("STEP",))
+        return [started(whole, at), started(step, at + 1), ended(step, at + 5, 4.0), ended(whole, at + 10, 10.0)]
+
+    killed, later = the_run(1, 0.0)[:3], the_run(2, 40_000.0)
+    summary = summarize([*killed, *later])
+    assert summary.elapsed == pytest.approx(15)
+    assert [kind.share for kind in summary.kinds] == pytest.approx([1.0, 8 / 15])
+
+
 def ranked() -> list[Event]:
     events: list[Event] = []
     for rank, seconds in enumerate((10.0, 12.0, 30.0, 14.0)):

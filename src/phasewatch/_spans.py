@@ -7,10 +7,10 @@ _JITTER = 0.001  # seconds by which two spans may overlap that follow each other
 
 
 class Spans:
-    """A union of spans of time, given in the order in which they end.
+    """A union of spans of time, given about in the order in which they end: what never ended may come last.
 
     Spans that follow each other add up exactly, as monotonic durations do. Of more than 64 gaps the oldest are merged into
-    one figure: a span that reaches back into them is taken to overlap them evenly.
+    one figure: a span that reaches back into them, or lies there, is taken to overlap them evenly.
     """
 
     __slots__ = ("_merged", "_spans", "seconds")
@@ -30,22 +30,36 @@ class Spans:
             if len(spans) > _MOST:
                 self._merge()
             return
+        later = []
         while spans and spans[-1][1] > begin:
             low, high, inside = spans.pop()
-            self.seconds -= inside
-            begin, end = min(begin, low), max(end, high)
+            if low > end:
+                later.append((low, high, inside))
+            else:
+                self.seconds -= inside
+                begin, end = min(begin, low), max(end, high)
         if self._merged is not None and begin < self._merged[1]:
-            begin = self._reach_back(begin, *self._merged)
-        self.seconds += end - begin
-        spans.append((begin, end, end - begin))
+            begin = self._reach_back(begin, end, *self._merged)
+        if begin < end:
+            self.seconds += end - begin
+            spans.append((begin, end, end - begin))
+        spans.extend(reversed(later))
+        if len(spans) > _MOST:
+            self._merge()
 
     def _merge(self) -> None:
         old, self._spans = self._spans[: _MOST // 2], self._spans[_MOST // 2 :]
         low, _, covered = self._merged or (old[0][0], 0.0, 0.0)
         self._merged = (low, old[-1][1], covered + sum(seconds for _, _, seconds in old))
 
-    def _reach_back(self, begin: float, low: float, high: float, covered: float) -> float:
+    def _reach_back(self, begin: float, end: float, low: float, high: float, covered: float) -> float:
         """Make room for a span that begins among those that were merged; return from where on it is new."""
+        if end <= high:
+            inside = max(0.0, end - max(begin, low)) * (1 - covered / (high - low))
+            new = inside + max(0.0, min(end, low) - begin)
+            self.seconds += new
+            self._merged = (min(begin, low), high, covered + new)
+            return end
         if begin <= low:
             self.seconds -= covered
             self._merged = None
