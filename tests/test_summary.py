@@ -308,6 +308,19 @@ def test_rows_stand_below_what_they_are_part_of_in_the_order_of_the_work() -> No
     ]  # fmt: skip
 
 
+def test_the_mean_of_a_validation_is_kept_by_the_step_at_which_it_ran() -> None:
+    with recorded() as log:
+        for step, reward in ((10, 0.5), (20, 0.75)):
+            with (
+                phase("PERIODIC VALIDATION", step=step),
+                phase("VALIDATION", total=2, counters={"questions": 4}) as validation,
+            ):
+                validation.advance(questions=1, reward=0.0)
+                validation.advance(questions=3, reward=reward)
+    series = summarize(log.events).series[("PERIODIC VALIDATION", "VALIDATION"), "reward"]
+    assert series.values() == {10: 0.375, 20: 0.5625}
+
+
 def test_metrics_are_kept_by_step() -> None:
     a = info("a.1", "STEP", step=3)
     summary = summarize(

@@ -341,8 +341,9 @@ class Aggregate:
         self._ended[id] = None
         if len(self._ended) > _MOST_ENDED:
             self._ended.popitem(last=False)
-        if event.metrics:
-            self._take_metrics(entry, event.metrics)
+        for values in (event.means, event.metrics):  # the reward of a validation is a mean
+            if values:
+                self._take_metrics(entry, values)
         active = None if event.active is None else min(seconds, sane(event.active))
         self._close(entry, event.status, entry.last, seconds, active, event)  # type: ignore[arg-type]  # of what ends
 
