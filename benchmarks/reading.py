@@ -4,8 +4,8 @@
     python benchmarks/reading.py 1000     # megabytes
 
 The text log has lines of a hundred bytes, one in a hundred with [META], as the console of a training with its workers has.
-grep runs with LC_ALL=C. Each figure is the median of interleaved rounds, in seconds of CPU, since a machine may have other
-work; the files are in the page cache. Trust the ratios.
+grep runs with LC_ALL=C. The event log is one that a training has written. Each figure is the median of interleaved rounds,
+in seconds of CPU, since a machine may have other work; the files are in the page cache. Trust the ratios.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from phasewatch import PhaseEnded, read, summarize
-from phasewatch._records import line_of
-from phasewatch.events import PhaseInfo, PhaseProgressed, PhaseStarted, Position
+import phasewatch
+from phasewatch import phase, read, summarize
 from phasewatch.metalog.banners import RULE
 
 ROUNDS = 5
@@ -57,30 +56,16 @@ def text_log(path: Path, megabytes: int) -> None:
 
 
 def event_log(path: Path, megabytes: int) -> None:
-    run = PhaseInfo("grpo", id="a.0", run="a.0", role="run")
-    size = number = 0
-    with path.open("wb") as file:
-        file.write(line_of(PhaseStarted(run, 0.0)))
-        while size < megabytes * MEGABYTE:
-            number += 1
-            position = Position(number, 10**9, "step", elapsed=42.0 * number, eta=1e6)
-            step = PhaseInfo(
-                "TRAINING STEP",
-                id=f"a.{number}",
-                parent="a.0",
-                run="a.0",
-                path=("TRAINING STEP",),
-                role="step",
-                position=position,
-            )
-            now = 42.0 * number
-            metrics = {"actor/loss": 0.123456, "actor/kl": 0.0123, "timing_s/gen": 11.234567}
-            events = [
-                PhaseStarted(step, now),
-                PhaseProgressed(step, now + 1, done=1, total=None, elapsed=1.0, eta=None, means={"reward": 0.5}),
-                PhaseEnded(step, now + 42, status="completed", done=1, total=None, elapsed=42.0, metrics=metrics),
-            ]
-            size += file.write(b"".join(line_of(event) for event in events))
+    """Let a training write its event log until it is as large."""
+    chance = random.Random(1)
+    with phasewatch.run("grpo", log=path, sinks=[]), phase("TRAINING", total=1_000_000, unit="step") as training:
+        while not path.exists() or path.stat().st_size < megabytes * MEGABYTE:
+            for _ in range(1000):
+                with training.step() as step:
+                    step.advance(reward=chance.random())
+                    step.log(
+                        {"actor/loss": chance.random(), "actor/kl": chance.random(), "timing_s/gen": 40 * chance.random()}
+                    )
 
 
 def count_lines(path: Path) -> None:
@@ -98,7 +83,8 @@ def add_up(path: Path) -> None:
     assert summarize(read(path)).kinds
 
 
-def seconds_of(works: list[tuple[Callable[[Path], None], Path]]) -> list[float]:
+def rounds_of(works: list[tuple[Callable[[Path], None], Path]]) -> list[list[float]]:
+    """Return for each work the seconds of its rounds."""
     rounds = []
     for _ in range(ROUNDS):
         taken = []
@@ -107,7 +93,7 @@ def seconds_of(works: list[tuple[Callable[[Path], None], Path]]) -> list[float]:
             work(path)
             taken.append(cpu_seconds() - started)
         rounds.append(taken)
-    return [statistics.median(taken) for taken in zip(*rounds, strict=True)]
+    return [list(taken) for taken in zip(*rounds, strict=True)]
 
 
 def cpu_seconds() -> float:
@@ -121,10 +107,14 @@ def main() -> None:
         text, events = Path(folder, "training.log"), Path(folder, "run.jsonl")
         text_log(text, megabytes)
         event_log(events, megabytes)
-        grep, ours, figures = seconds_of([(count_lines, text), (read_all, text), (add_up, events)])
+        grep, ours, figures = rounds_of([(count_lines, text), (read_all, text), (add_up, events)])
+        large = events.stat().st_size / MEGABYTE
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"text log of {megabytes} MB: grep {grep:.3f} s, read {ours:.3f} s, {ours / grep:.1f} times as long")
-    print(f"event log of {megabytes} MB: {figures:.2f} s, {megabytes / figures:.0f} MB/s; most memory {most:.0f} MB")
+    median = statistics.median
+    ratio = median(one / other for one, other in zip(ours, grep, strict=True))
+    print(f"text log of {megabytes} MB: grep {median(grep):.3f} s, read {median(ours):.3f} s, {ratio:.1f} times as long")
+    seconds = median(figures)
+    print(f"event log of {large:.0f} MB: {seconds:.2f} s, {large / seconds:.1f} MB/s; most memory {most:.0f} MB")
 
 
 if __name__ == "__main__":

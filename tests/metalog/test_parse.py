@@ -608,14 +608,33 @@ def test_a_damaged_log_is_never_an_error(data: st.DataObject) -> None:
     assert all(isinstance(line, str) for event in events for block in blocks(event) for _, line in block.lines)
 
 
+# What trainers print themselves, one line with a bar, one that is a place of its own, and words.
+OWN = (
+    b"""step:1 - actor/loss:0.5 - timing_s/step:9.0
+ 20%|##    | 2/10 [00:10<00:40,  5.0s/it]
+words % {
+{'loss': 0.5, 'epoch': 0.1}
+Saving model checkpoint to out/checkpoint-2
+step:3 - actor/loss:0.5 - timing_s/step:9.0 - timing_s/testing:4.0
+"""
+    * 20
+)
+
+
+@pytest.mark.parametrize("log", [GOLDEN, OWN], ids=["banners", "trainers"])
 @settings(max_examples=30)
-@given(st.lists(st.integers(0, len(GOLDEN)), max_size=20))
-def test_where_a_log_is_divided_does_not_matter(cuts: list[int]) -> None:
-    ends = sorted({GOLDEN.rfind(b"\n", 0, cut) + 1 for cut in cuts} | {0, len(GOLDEN)})
-    parser = Parser()
-    events = [event for since, until in pairwise(ends) for event in parser.feed(GOLDEN[since:until])]
+@given(data=st.data())
+def test_where_a_log_is_divided_does_not_matter(log: bytes, data: st.DataObject) -> None:
+    cuts = data.draw(st.lists(st.integers(0, len(log)), max_size=20))
+    ends = sorted({log.rfind(b"\n", 0, cut) + 1 for cut in cuts} | {0, len(log)})
     whole = Parser()
-    assert events + parser.close() == whole.feed(GOLDEN) + whole.close()
+    expected = whole.feed(log) + whole.close()
+    assert len(expected) > 50
+    for in_place in (False, True):
+        parser, events = Parser(), []
+        for since, until in pairwise(ends):
+            events += parser.feed(log, since, until) if in_place else parser.feed(log[since:until])
+        assert events + parser.close() == expected
 
 
 @pytest.mark.parametrize("cut", range(0, len(GOLDEN), 997))
@@ -747,6 +766,8 @@ PIECES = [
     "2026-01-01T12:0{n}:00Z " + STEP + "[Epoch 1/3] Step {n}/35 (2.9%) | Elapsed: 42s | ETA: --\n",
     "2026-01-01T12:0{n}:00Z 📊 Metrics: loss=0.{n}\n",
     "(a pid=1) " + STEP + "[Epoch 1/3] Step {n}/35 (2.9%) | Elapsed: 42s | ETA: --\n",
+    "(a pid=1) " + STEP + "(a pid=1) [Epoch 1/3] Step {n}/35 (2.9%) | Elapsed: 42s | ETA: --\n",
+    STEP.replace("🔄", "🔹") + "[Epoch 1/3] Step {n}/35 (2.9%) | Elapsed: 42s | ETA: --\n",
     "📊 Metrics: loss=0.{n} | kl=nan\n",
     "📊 Training [{n}/35] (2.9%) | Samples Seen: 2/9 | Avg Reward: 0.5 | Elapsed: 42s | ETA: --\n",
     "📊 Training [{n}/35] (2.9%) | Elapsed: 42s | ETA: -- [repeated 2x across cluster]\n",
@@ -764,6 +785,8 @@ PIECES = [
 
 @given(st.lists(st.sampled_from(PIECES), max_size=12))
 @example(["🔹 [META] PHASE: A\n", "❌ [META] PHASE FAILED: A\nValueError: no | Elapsed: 3.0s\n", PIECES[0], PIECES[0]])
+@example([PIECES[11], PIECES[10], PIECES[0]])
+@example([PIECES[12], PIECES[12], PIECES[0]])
 @example([PIECES[-6], PIECES[0], PIECES[0], "❌ [META] RUN FAILED - in TRAINING > A\n"])
 def test_a_step_after_a_step_is_what_it_is_the_long_way(pieces: list[str]) -> None:
     begun = (TRAINING + PIECES[0] + PIECES[0]).format(n=1)
@@ -793,14 +816,31 @@ def test_a_line_of_figures_is_cleaned_as_any_other(text: str) -> None:
         assert log_lines.clean(raw) == quick
 
 
-@given(
-    st.lists(
-        st.sampled_from([b"M", b"META] ", b"Metrics: ", b"|", b"| Elapsed: ", b" ", b"{'", b"{", b"%|", b"%"]), max_size=60
-    )
-)
-def test_every_sign_in_a_block_is_found(parts: list[bytes]) -> None:
+PLACE = b"[Epoch 1/3] Step 1/35 (2.9%) | Elapsed: 42s | ETA: --\n"
+SIGNS = [
+    b"M",
+    b"META] ",
+    b"Metrics: ",
+    b"META] PHASE: TRAINING STEP\n",
+    PLACE,
+    b"|",
+    b"| Elapsed: ",
+    b" ",
+    b"{'",
+    b"{",
+    b"%|",
+    b"%",
+]
+
+
+@given(st.lists(st.sampled_from(SIGNS), max_size=60), st.integers(0, 20), st.integers(0, 20))
+def test_every_sign_in_a_part_of_a_block_is_found(parts: list[bytes], before: int, after: int) -> None:
     block = b"".join(parts)
-    for sign in (parse._BANNERS, parse._PROGRESS, parse._BARS, parse._DICTIONARIES):
-        _, signs, _ = sign
-        expected = [at for at in range(len(block)) if block.startswith(signs, at)]
-        assert parse._Search(block, sign).all() == expected
+    end = max(before, len(block) - after)
+
+    def starts(*signs: bytes) -> list[int]:
+        return [at for at in range(before, end) if block.startswith(signs, at, end)]
+
+    for sign in (parse._PROGRESS, parse._BARS, parse._DICTIONARIES):
+        assert parse._Search(block, sign, end).all(before) == starts(sign[1])
+    assert [hit.start() for hit in parse._BANNERS.finditer(block, before, end)] == starts(b"META] ", b"Metrics: ")

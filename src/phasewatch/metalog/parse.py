@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from ..events import Event
     from .stack import Open
 
-    _Sign = tuple[bytes, bytes | tuple[bytes, ...], re.Pattern[bytes]]
+    _Sign = tuple[bytes, bytes, re.Pattern[bytes]]
 
 _MOST_WRITERS = 4096  # processes of one log
 _MOST_TITLES = 1024  # whose meaning is remembered
@@ -62,19 +62,23 @@ _MOST_FRAMES = 500  # lines of a stack
 
 _MARK = MARK.encode() + b" "
 _BAR = b"%|"
+_NEWLINE = ord("\n")
 
 # What is looked for in whole blocks: its first character, all of it, and the same as a pattern of that character and a
 # condition: to search for more characters takes the compiled pattern longer.
-_BANNERS: _Sign = (b"M", (b"META] ", b"Metrics: "), re.compile(rb"M(?:ETA\] |etrics: )"))
 _PROGRESS: _Sign = (b"|", b"| Elapsed: ", re.compile(rb"\|(?= Elapsed: )"))
 _BARS: _Sign = (b"%", b"%|", re.compile(rb"%(?=\|)"))
 _DICTIONARIES: _Sign = (b"{", b"{'", re.compile(rb"\{(?=')"))
-# The place of a step, where it is complete and nothing else is in its line.
-_PLACE = re.compile(
+# Banners and metrics; of a step also its place, where that is complete and nothing else is in its line. A log has more of
+# these than of all else.
+_BANNERS = re.compile(
+    rb"M(?:etrics: |ETA\] (?:PHASE: TRAINING STEP\n"
     rb"\[Epoch ([0-9]{1,18})/([0-9]{1,18})\] Step ([0-9]{1,18})/([0-9]{1,18}) \([0-9.]{1,10}%\)"
     rb" \| Elapsed: ([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|[smhd])"
-    rb" \| ETA: (?:([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|[smhd])|--)(?:\n|\Z)"
+    rb" \| ETA: (?:([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|[smhd])|--)(?:\n|\Z))?)"
 )
+
+_STEP_TITLE = b"META] PHASE: TRAINING STEP"
 _SECONDS = {unit.encode(): seconds for unit, seconds in UNITS.items()}
 
 
@@ -121,54 +125,65 @@ class Parser:
         self._emit = self._events.append
         self._writers: dict[str, _Writer] = {}
         self._waiting = 0  # writers whose banner is not complete
-        self._titles: dict[bytes, tuple[str, float | None, Title]] = {}
+        self._titles: dict[bytes, tuple[str, Title]] = {}
         self._grammar = Titles(self.skipped)
+        self._before_step: bytes | None = None  # of an unnamed writer: what stands before META in the titles of its steps
 
     @property
     def is_idle(self) -> bool:
         """Whether a run has ended and no other goes on."""
         return self.runs_ended > 0 and not any(w.stack.run is not None for w in self._writers.values())
 
-    def feed(self, block: bytes) -> list[Event]:
-        """Return the events of whole lines, the last with or without its newline."""
-        at = 0
+    def feed(self, block: bytes, at: int = 0, end: int | None = None) -> list[Event]:
+        """Return the events of whole lines, the last with or without its newline.
+
+        Args:
+            block: what holds the lines.
+            at: where they begin in it.
+            end: where they end, by default with the block.
+        """
+        end = len(block) if end is None else end
         if self._waiting:
-            at = self._follow(block, 0)
-        if not self.found and _MARK not in block:
-            self._feed_trainers(block, at)
+            at = self._follow(block, at, end)
+        if not self.found and block.find(_MARK, at, end) < 0:
+            self._feed_trainers(block, at, end)
             return self._taken()
-        banners, progress = _Search(block, _BANNERS), _Search(block, _PROGRESS)
-        banner = told = -1  # where the next ones are
-        while True:
+        progress = _Search(block, _PROGRESS, end)
+        told = progress.after(at)  # where the next line of progress is
+        for hit in _BANNERS.finditer(block, at, end):
+            banner = hit.start()
+            while told < banner:
+                at = self._take(block, at, told, end)
+                told = progress.after(at)
             if banner < at:
-                banner = banners.after(at)
+                continue
+            if hit.lastindex is not None and self._step(block, at, hit):
+                at = hit.end()  # the same as below, in half the time
+            else:
+                at = self._take(block, at, banner, end)
             if told < at:
                 told = progress.after(at)
-            hit = min(banner, told)
-            if hit == len(block):
-                return self._taken()
-            start = block.rfind(b"\n", at, hit) + 1 or at
-            end = block.find(b"\n", hit)
-            if end < 0:
-                end = len(block)
-            at = end + 1
-            raw = block[start:end]
-            known = self._titles.get(raw)
-            if known is not None and not known[0] and (place := _PLACE.match(block, at)) and self._step(known[2], place):
-                at = place.end()  # a step, of which a log has more than of all else: the same as below, in half the time
-                continue
-            self._line(raw)
-            if self._waiting:
-                at = self._follow(block, at)
+        while told < end:
+            at = self._take(block, at, told, end)
+            told = progress.after(at)
+        return self._taken()
 
-    def _step(self, title: Title, place: re.Match[bytes]) -> bool:
+    def _take(self, block: bytes, at: int, hit: int, end: int) -> int:
+        """Look at the line with a sign, and those that belong to it; return where the next one begins."""
+        raw, at = _line_with(block, at, hit, end)
+        self._line(raw)
+        return self._follow(block, at, end) if self._waiting else at
+
+    def _step(self, block: bytes, at: int, banner: re.Match[bytes]) -> bool:
         """Take the whole banner of a step that follows another one, of an unnamed writer; whether it was one."""
-        writer = self._writers.get("")
-        if writer is None or writer.waiting is not None or title.what != "open" or title.known:
+        writer, before = self._writers.get(""), self._before_step
+        if writer is None or writer.waiting is not None or before is None:
             return False
-        epoch, epochs, number, total, elapsed, unit, eta, unit_of_eta = place.groups()
+        start = banner.start() - len(before)
+        if start < at or not block.startswith(before, start) or (start > at and block[start - 1] != _NEWLINE):
+            return False
+        epoch, epochs, number, total, elapsed, unit, eta, unit_of_eta = banner.groups()
         return writer.stack.next_step(
-            title.name,
             Position(
                 int(number),
                 int(total),
@@ -203,20 +218,15 @@ class Parser:
     # Which lines are looked at. Most lines of a log are none of ours: finding a rare character is several times as quick
     # as finding a word, and both many times as quick as looking at each line.
 
-    def _feed_trainers(self, block: bytes, at: int) -> None:
-        hits = _Search(block, _BARS).all() + _Search(block, _DICTIONARIES).all()
+    def _feed_trainers(self, block: bytes, at: int, end: int) -> None:
+        hits = _Search(block, _BARS, end).all(at) + _Search(block, _DICTIONARIES, end).all(at)
         for sign in (b"step:", b" checkpoint to "):
-            hits += _all(block, sign)
+            hits += _all(block, sign, at, end)
         hits.sort()
         for hit in hits:
             if hit < at:
                 continue
-            start = block.rfind(b"\n", at, hit) + 1 or at
-            end = block.find(b"\n", hit)
-            if end < 0:
-                end = len(block)
-            raw = block[start:end]
-            at = end + 1
+            raw, at = _line_with(block, at, hit, end)
             who, time, text = clean(raw)
             if (trainers := self._trainers(who)) is None:
                 continue
@@ -231,15 +241,11 @@ class Parser:
             writer.trainers = Trainers(writer.stack)
         return writer.trainers if writer is not None else None
 
-    def _follow(self, block: bytes, at: int) -> int:
+    def _follow(self, block: bytes, at: int, end: int) -> int:
         """Look at each line as long as a banner waits for more; return where that ended."""
-        size = len(block)
-        while self._waiting and at < size:
-            end = block.find(b"\n", at)
-            if end < 0:
-                end = size
-            self._line(block[at:end])
-            at = end + 1
+        while self._waiting and at < end:
+            raw, at = _line_with(block, at, at, end)
+            self._line(raw)
         return at
 
     # Lines.
@@ -259,9 +265,10 @@ class Parser:
 
     def _line(self, raw: bytes) -> None:
         known = self._titles.get(raw)
+        time: float | None
+        title: Title | None
         if known is not None:
-            who, time, title = known
-            text = ""
+            (who, title), time, text = known, None, ""
         else:
             who, time, text = clean(raw)
             title = None
@@ -269,9 +276,7 @@ class Parser:
                 title = self._grammar.of(text)
                 self.found = self.found or title is not None
                 if title is not None and title.what not in LINES and time is None and len(raw) < _LONGEST_TITLE:
-                    if len(self._titles) >= _MOST_TITLES:
-                        self._titles.clear()
-                    self._titles[raw] = (who, time, title)
+                    self._remember(raw, who, title)
         writer = self._writers.get(who)
         if writer is None:
             if title is None and not self._tells(text):
@@ -289,6 +294,14 @@ class Parser:
             self._grow_impatient()
         if text:
             self._single(writer, text, time)
+
+    def _remember(self, raw: bytes, who: str, title: Title) -> None:
+        """Keep what a title means: a log has the same ones over and over."""
+        if len(self._titles) >= _MOST_TITLES:
+            self._titles.clear()
+        self._titles[raw] = (who, title)
+        if not who and raw.endswith(_STEP_TITLE) and title.name == "TRAINING STEP" and not title.known:
+            self._before_step = raw.removesuffix(_STEP_TITLE)
 
     @staticmethod
     def _tells(text: str) -> bool:
@@ -623,44 +636,53 @@ class Parser:
         )
 
 
-def _all(block: bytes, sign: bytes) -> list[int]:
+def _line_with(block: bytes, at: int, hit: int, end: int) -> tuple[bytes, int]:
+    """Return the line that holds a place in a block, and where the next one begins; none of it stands before `at`."""
+    start = block.rfind(b"\n", at, hit) + 1 or at
+    stop = block.find(b"\n", hit, end)
+    if stop < 0:
+        stop = end
+    return block[start:stop], stop + 1
+
+
+def _all(block: bytes, sign: bytes, at: int, end: int) -> list[int]:
     hits = []
-    at = block.find(sign)
+    at = block.find(sign, at, end)
     while at >= 0:
         hits.append(at)
-        at = block.find(sign, at + 1)
+        at = block.find(sign, at + 1, end)
     return hits
 
 
 class _Search:
-    """Finds one kind of sign in a block."""
+    """Finds one kind of sign in a block, up to its end."""
 
-    __slots__ = ("_begins", "_block", "_char", "_find", "_pattern", "_signs", "_tries")
+    __slots__ = ("_begins", "_block", "_char", "_end", "_find", "_pattern", "_signs", "_tries")
 
-    def __init__(self, block: bytes, sign: _Sign) -> None:
-        self._block = block
+    def __init__(self, block: bytes, sign: _Sign, end: int) -> None:
+        self._block, self._end = block, end
         self._char, self._signs, self._pattern = sign
         self._find, self._begins = block.find, block.startswith
         self._tries = _MOST_TRIES
 
     def after(self, at: int) -> int:
-        """Return where the next one is, from a place on; the size of the block if there is none."""
+        """Return where the next one is, from a place on; the end if there is none."""
         while self._tries:
-            at = self._find(self._char, at)
+            at = self._find(self._char, at, self._end)
             if at < 0:
-                return len(self._block)
-            if self._begins(self._signs, at):
+                return self._end
+            if self._begins(self._signs, at, self._end):
                 return at
             self._tries -= 1
             at += 1
-        found = self._pattern.search(self._block, at)  # the character is not rare here
-        return found.start() if found is not None else len(self._block)
+        found = self._pattern.search(self._block, at, self._end)  # the character is not rare here
+        return found.start() if found is not None else self._end
 
-    def all(self) -> list[int]:
-        """Return where all are."""
+    def all(self, at: int) -> list[int]:
+        """Return where all are, from a place on."""
         hits = []
-        at = self.after(0)
-        while at < len(self._block):
+        at = self.after(at)
+        while at < self._end:
             hits.append(at)
             at = self.after(at + 1)
         return hits
