@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from functools import lru_cache
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 from ..durations import UNITS
@@ -62,34 +63,34 @@ _MOST_FRAMES = 500  # lines of a stack
 
 _MARK = MARK.encode() + b" "
 _BAR = b"%|"
-_NEWLINE = ord("\n")
 
 # What is looked for in whole blocks: its first character, all of it, and the same as a pattern of that character and a
 # condition: to search for more characters takes the compiled pattern longer.
 _PROGRESS: _Sign = (b"|", b"| Elapsed: ", re.compile(rb"\|(?= Elapsed: )"))
 _BARS: _Sign = (b"%", b"%|", re.compile(rb"%(?=\|)"))
 _DICTIONARIES: _Sign = (b"{", b"{'", re.compile(rb"\{(?=')"))
-# Banners and metrics; of a step also its place, where that is complete and nothing else is in its line. A log has more of
-# these than of all else.
+# Banners and metrics; of a step also its place, where that is complete and nothing but a prefix is beside it in its line. A
+# log has more of these than of all else.
 _BANNERS = re.compile(
-    rb"M(?:etrics: |ETA\] (?:PHASE: TRAINING STEP\n"
+    rb"M(?:etrics: |ETA\] (?:PHASE: TRAINING STEP\n([^\n]{0,200}?)"
     rb"\[Epoch ([0-9]{1,18})/([0-9]{1,18})\] Step ([0-9]{1,18})/([0-9]{1,18}) \([0-9.]{1,10}%\)"
     rb" \| Elapsed: ([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|[smhd])"
     rb" \| ETA: (?:([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|[smhd])|--)(?:\n|\Z))?)"
 )
 
 _STEP_TITLE = b"META] PHASE: TRAINING STEP"
+_ANY_PLACE = "[Epoch 1/3] Step 1/35 (2.9%) | Elapsed: 42s | ETA: 23.8m"
 _SECONDS = {unit.encode(): seconds for unit, seconds in UNITS.items()}
 
 
 class _Waiting:
     """A banner whose lines have not all come."""
 
-    __slots__ = ("candidate", "in_table", "lines", "rules", "stack", "stalled", "title")
+    __slots__ = ("candidate", "in_table", "rules", "stack", "stalled", "title", "until")
 
-    def __init__(self, title: Title) -> None:
+    def __init__(self, title: Title, passed: int) -> None:
         self.title = title
-        self.lines = _PATIENCE.get(title.what, 40)  # of any writer, that it goes on waiting for
+        self.until = passed + _PATIENCE.get(title.what, 40)  # lines that have passed when it waits no longer
         self.rules = 0
         self.candidate: str | None = None  # a line that is its detail if a rule follows
         self.stalled: str | None = None  # the detail of a phase that has stalled, whose stack may follow
@@ -125,9 +126,13 @@ class Parser:
         self._emit = self._events.append
         self._writers: dict[str, _Writer] = {}
         self._waiting = 0  # writers whose banner is not complete
+        self._passed = 0  # lines of any writer that passed while one waited, and belong to no banner
+        self._deadlines: list[tuple[int, int, _Writer, _Waiting]] = []  # a heap
+        self._order = 0  # of deadlines that are the same
         self._titles: dict[bytes, tuple[str, Title]] = {}
         self._grammar = Titles(self.skipped)
-        self._before_step: bytes | None = None  # of an unnamed writer: what stands before META in the titles of its steps
+        # By what stands before META in the title of a step and before its place: who wrote it, if they tell nothing else.
+        self._steps: dict[tuple[bytes, bytes], str] = {}
 
     @property
     def is_idle(self) -> bool:
@@ -150,11 +155,14 @@ class Parser:
             return self._taken()
         progress = _Search(block, _PROGRESS, end)
         told = progress.after(at)  # where the next line of progress is
-        for hit in _BANNERS.finditer(block, at, end):
-            banner = hit.start()
+        while True:
+            hit = _BANNERS.search(block, at, end)
+            banner = end if hit is None else hit.start()
             while told < banner:
                 at = self._take(block, at, told, end)
                 told = progress.after(at)
+            if hit is None:
+                return self._taken()
             if banner < at:
                 continue
             if hit.lastindex is not None and self._step(block, at, hit):
@@ -163,10 +171,6 @@ class Parser:
                 at = self._take(block, at, banner, end)
             if told < at:
                 told = progress.after(at)
-        while told < end:
-            at = self._take(block, at, told, end)
-            told = progress.after(at)
-        return self._taken()
 
     def _take(self, block: bytes, at: int, hit: int, end: int) -> int:
         """Look at the line with a sign, and those that belong to it; return where the next one begins."""
@@ -175,14 +179,17 @@ class Parser:
         return self._follow(block, at, end) if self._waiting else at
 
     def _step(self, block: bytes, at: int, banner: re.Match[bytes]) -> bool:
-        """Take the whole banner of a step that follows another one, of an unnamed writer; whether it was one."""
-        writer, before = self._writers.get(""), self._before_step
-        if writer is None or writer.waiting is not None or before is None:
+        """Take the whole banner of a step that follows another one of its writer; whether it was one."""
+        found = banner.start()
+        prefix, epoch, epochs, number, total, elapsed, unit, eta, unit_of_eta = banner.groups()
+        key = block[block.rfind(b"\n", at, found) + 1 or at : found], prefix
+        try:
+            who: str | None = self._steps[key]
+        except KeyError:
+            who = self._writer_of_step(*key)
+        writer = self._writers.get(who) if who is not None else None
+        if writer is None:
             return False
-        start = banner.start() - len(before)
-        if start < at or not block.startswith(before, start) or (start > at and block[start - 1] != _NEWLINE):
-            return False
-        epoch, epochs, number, total, elapsed, unit, eta, unit_of_eta = banner.groups()
         return writer.stack.next_step(
             Position(
                 int(number),
@@ -194,6 +201,20 @@ class Parser:
                 eta=None if eta is None else float(eta) * _SECONDS[unit_of_eta],
             ),
         )
+
+    def _writer_of_step(self, before_title: bytes, before_place: bytes) -> str | None:
+        """Return who writes steps that begin so, if such a title was understood before; None where they tell more."""
+        known = self._titles.get(before_title + _STEP_TITLE)
+        if known is None:
+            return None
+        who, title = known
+        is_plain = title.what == "open" and title.name == "TRAINING STEP" and not title.known
+        if not is_plain or clean(before_place + _ANY_PLACE.encode()) != (who, None, _ANY_PLACE):
+            return None
+        if len(self._steps) >= _MOST_TITLES:
+            self._steps.clear()
+        self._steps[before_title, before_place] = who
+        return who
 
     def flush(self) -> list[Event]:
         """Return the events of a banner that has waited for more lines in vain."""
@@ -300,19 +321,19 @@ class Parser:
         if len(self._titles) >= _MOST_TITLES:
             self._titles.clear()
         self._titles[raw] = (who, title)
-        if not who and raw.endswith(_STEP_TITLE) and title.name == "TRAINING STEP" and not title.known:
-            self._before_step = raw.removesuffix(_STEP_TITLE)
 
     @staticmethod
     def _tells(text: str) -> bool:
         return "📊 " in text
 
     def _grow_impatient(self) -> None:
-        for writer in self._writers.values():
-            if writer.waiting is not None:
-                writer.waiting.lines -= 1
-                if writer.waiting.lines < 0:
-                    self._resolve(writer)
+        """Note that a line has passed which belongs to no banner: those that have waited long enough are complete."""
+        self._passed += 1
+        deadlines = self._deadlines
+        while deadlines and deadlines[0][0] < self._passed:
+            _, _, writer, waiting = heappop(deadlines)
+            if writer.waiting is waiting:
+                self._resolve(writer)
 
     # Banners.
 
@@ -337,8 +358,12 @@ class Parser:
         elif title.what == "deviation":
             stack.deviate(title.name, *title.ran)
         else:
-            writer.waiting = _Waiting(title)
+            if not self._waiting:
+                self._deadlines.clear()  # of banners that were completed
+            writer.waiting = _Waiting(title, self._passed)
             self._waiting += 1
+            self._order += 1
+            heappush(self._deadlines, (writer.waiting.until, self._order, writer, writer.waiting))
 
     def _continues(self, writer: _Writer, waiting: _Waiting, text: str) -> bool:
         """Take a line that belongs to the banner before it; whether it did."""
@@ -379,16 +404,16 @@ class Parser:
         """Take a line between the last banner and the table that tells how long the run was."""
         waiting.in_table = text.startswith(TABLE)
         if not waiting.in_table:
-            waiting.lines -= 40
-            if text or waiting.lines < 0:
+            waiting.until -= 40
+            if text or waiting.until < self._passed:
                 self._resolve(writer)
         return waiting.in_table or not text
 
     def _goes_on_table(self, writer: _Writer, waiting: _Waiting, text: str) -> bool:
-        waiting.lines -= 1
+        waiting.until -= 1
         if whole := WHOLE.match(text):
             self._resolve(writer, whole[1])
-        elif waiting.lines < 0 or not text:
+        elif waiting.until < self._passed or not text:
             self._resolve(writer)
         return bool(text)
 
