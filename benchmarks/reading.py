@@ -5,8 +5,8 @@
 
 The text log has lines of a hundred bytes, one in a hundred with [META], as the console of a training with its workers has;
 then once more with its banners behind the prefix of Ray. grep runs with LC_ALL=C. The event log is one that a training has
-written. Each figure is the median of interleaved rounds, in seconds of CPU, since a machine may have other work; the files are
-in the page cache. Trust the ratios.
+written. Each figure is the median of interleaved rounds, in seconds of CPU, since a machine may have other work; the files
+are in the page cache. Trust the ratios.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from pathlib import Path
 import phasewatch
 from phasewatch import phase, read, summarize
 from phasewatch.metalog.banners import RULE
+
+Work = tuple[Callable[[Path], None], Path]
 
 ROUNDS = 5
 MEGABYTE = 1_000_000
@@ -86,7 +88,7 @@ def add_up(path: Path) -> None:
     assert summarize(read(path)).kinds
 
 
-def rounds_of(works: list[tuple[Callable[[Path], None], Path]]) -> list[list[float]]:
+def rounds_of(works: list[Work]) -> list[list[float]]:
     """Return for each work the seconds of its rounds."""
     rounds = []
     for _ in range(ROUNDS):
@@ -111,7 +113,7 @@ def main() -> None:
         text_log(text, megabytes)
         text_log(ray, megabytes, RAY)
         event_log(events, megabytes)
-        works = [(count_lines, text), (read_all, text), (count_lines, ray), (read_all, ray), (add_up, events)]
+        works: list[Work] = [(count_lines, text), (read_all, text), (count_lines, ray), (read_all, ray), (add_up, events)]
         *texts, figures = rounds_of(works)
         large = events.stat().st_size / MEGABYTE
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
