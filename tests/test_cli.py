@@ -311,6 +311,27 @@ def test_in_a_terminal_no_line_is_wider_than_it(width: int, tmp_path: Path) -> N
     assert all(len(line.rstrip()) <= width for line in lines)
 
 
+@pytest.mark.parametrize("width", [42, 50, 60, 72, 80, 120])
+def test_in_a_narrow_terminal_a_diff_leaves_figures_out_rather_than_cutting_them(width: int, tmp_path: Path) -> None:
+    metrics = {"actor/loss": -0.0150042, "timing_s/update_actor": 0.525218}
+    logs = []
+    for number, seconds in enumerate([2.0, 0.777]):
+        phases = steps([seconds] * 9, name="TRAINING STEP")
+        logged = MetricsLogged(
+            PhaseInfo("TRAINING STEP", id="m", parent="r", path=("TRAINING STEP",), step=1), 1.0, values=metrics
+        )
+        logs.append(log_of(tmp_path / str(number), [*phases[:-1], logged, phases[-1]]))
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", in_terminal(["diff", *logs], COLUMNS=str(width)))
+    times, figures = (part.splitlines() for part in shown.split("\r\n\r\n")[1:3])
+    step = next(line for line in times if line.startswith("TRAINING STEP"))
+    assert step.split()[-2:] == ["-61.1%", "faster"]
+    assert ("777ms" in step) == (width >= 58)
+    assert ("Phases" in times[1], "of one" in times[1]) == (width >= 72, width >= 80)
+    loss = next(line for line in figures if line.startswith("actor/loss"))
+    assert loss.split()[-2:] == ["-0.0150042"] * 2
+    assert all(len(line.rstrip()) <= width for line in shown.splitlines())
+
+
 def test_the_version_and_the_help_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, told in (
         (["--version"], "phasewatch 0."),

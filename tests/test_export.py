@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import json
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from perfetto_queries import query
 from programs import Work, ended, events_of, info, span, started, works
 
 import phasewatch
-from phasewatch import Event, MetricsLogged, PhaseInfo, PhaseStalled, Timeline, phase
-from phasewatch.export import FORMATS, chrome, otlp_json, table
+from phasewatch import Event, MetricsLogged, PhaseInfo, PhaseStalled, Place, Timeline, phase
+from phasewatch.export import FORMATS, _Tracks, chrome, otlp_json, table
 from phasewatch.testing import recorded
 
 IDS = {"traceId", "spanId", "parentSpanId"}
@@ -322,3 +323,59 @@ def test_nothing_is_lost_on_the_way() -> None:
     events = killed_run()
     count = len(Timeline.from_events(events))
     assert len(slices(events)) == len(spans_of(events)) == len(rows_of(events)) == count == 6
+
+
+@pytest.mark.parametrize("kind", ["inside each other", "at once"])
+def test_a_log_of_very_many_phases_takes_no_time_that_grows_with_their_square(kind: str) -> None:
+    parents = {n: f"a.{n - 1}" if n and kind == "inside each other" else None for n in range(10_000)}
+    phases = [PhaseInfo("A", id=f"a.{n}", parent=parent, path=("A",)) for n, parent in parents.items()]
+    nodes = list(Timeline.from_events([started(one, 1.0 + number) for number, one in enumerate(phases)]).nodes())
+    for node in nodes:
+        node.duration = 1e6 - 2 * node.start
+    began = time.process_time()
+    tracks = _Tracks(nodes)
+    assert time.process_time() - began < 2  # ten times as long as it takes; the square would take ten times that
+    assert len(tracks.threads) == (1 if kind == "inside each other" else 10_000)
+
+
+def tracks_of(*phases: tuple[PhaseInfo, float, float]) -> list[tuple[int, float]]:
+    """Return the track of each phase, and how long it is there."""
+    events = [event for one, begin, seconds in phases for event in span(one, begin, seconds)]
+    return [(found["tid"], found["dur"] / 1e6) for found in slices(events).values()]
+
+
+def test_a_phase_that_outlives_what_is_around_it_has_a_track_of_its_own() -> None:
+    assert tracks_of((info("a"), 1.0, 5.0), (info("b", parent="a"), 3.0, 10.0)) == [(1, 5.0), (2, 10.0)]
+
+
+def test_a_track_that_is_free_is_used_again() -> None:
+    assert [tid for tid, _ in tracks_of(*((info(f"{n}"), float(n), 1.5 - n % 2) for n in range(1, 9)))] == [
+        1,
+        1,
+        2,
+        1,
+        2,
+        1,
+        2,
+        1,
+    ]
+
+
+def test_what_begins_as_what_is_around_it_ends_stays_in_it() -> None:
+    assert tracks_of((info("a"), 1.0, 5.0), (info("b", parent="a"), 6.0, 0.0)) == [(1, 5.0), (1, 0.0)]
+
+
+def test_a_phase_that_does_not_tell_where_it_ran_is_where_what_is_around_it_is() -> None:
+    outer = PhaseInfo("A", id="a", path=("A",), place=Place(host="h", process=7, thread="t"))
+    events: list[Event] = [started(outer, 1.0), started(info("b", parent="a"), 2.0)]
+    first, second = slices(events).values()
+    assert (first["pid"], first["tid"]) == (second["pid"], second["tid"])
+    assert len(request_of("".join(otlp_json(events))).resource_spans) == 1
+
+
+def test_a_phase_in_another_thread_than_what_is_around_it_has_a_track_there() -> None:
+    one, other = (Place(host="h", process=7, thread=thread) for thread in "tu")
+    phases = [PhaseInfo("A", id=id, path=("A",), place=one) for id in "ab"]
+    events = [event for phase in phases for event in span(phase, 1.0, 9.0)]
+    events += span(PhaseInfo("B", id="c", parent="b", path=("A", "B"), place=other), 2.0, 3.0)
+    assert [(found["name"], found["tid"]) for found in slices(events).values()] == [("A", 1), ("A", 2), ("B", 3)]

@@ -25,7 +25,7 @@ from phasewatch._records import line_of
 from phasewatch.events import Event
 from phasewatch.metalog.banners import RULE
 from phasewatch.metalog.parse import Parser
-from phasewatch.reader import LONGEST, read
+from phasewatch.reader import BLOCK, LONGEST, read
 from phasewatch.sinks import ConsoleSink
 from phasewatch.testing import FakeClock, MemorySink
 
@@ -178,6 +178,14 @@ def test_a_line_without_end_is_skipped_in_little_memory() -> None:
     assert events == of_text(TEXT)  # it begins with an empty line, which ends the long one
     assert reading.skipped == {"long": 1}
     assert peak < 6 * LONGEST
+
+
+def test_the_end_of_a_line_that_is_too_long_is_passed_over_with_it_and_what_follows_is_read() -> None:
+    names = [f"A{number} {'a' * 900}" for number in range(200)]  # so long that a block ends in one
+    banners = "".join(f"🔹 [META] PHASE: {name}\n" for name in names)
+    reading = read(io.BytesIO(b"x" * (LONGEST + BLOCK) + f"🔹 [META] PHASE: B\n{banners}".encode()))
+    assert [event.name for event in reading if event.path] == names
+    assert reading.skipped == {"long": 1}
 
 
 def test_a_bar_that_was_written_over_for_hours_hides_no_banner() -> None:

@@ -244,6 +244,23 @@ def test_a_run_whose_process_is_gone_is_waited_for_no_longer(tmp_path: Path) -> 
     assert "grpo: never ended" in out.getvalue()
 
 
+def test_the_figures_of_a_run_that_is_lost_fit_into_the_window(tmp_path: Path) -> None:
+    pytest.importorskip("pyte")
+    from terminals import Terminal
+
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    terminal = Terminal(columns=70, lines=50)
+    try:
+        watch(written(tmp_path / "log", of_process(child.pid)), terminal.file, wait=waits())
+        shown = terminal.all()
+        heading = next(line for line in shown if line.startswith("Phase") and "Share" in line)
+        assert heading.split() == ["Phase", "Count", "Total", "Share", "Mean"]
+        assert not any("…" in line for line in shown)
+    finally:
+        terminal.close()
+
+
 def test_what_is_alive_is_waited_for(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         watch(written(tmp_path / "log", of_process(os.getpid())), io.StringIO(), wait=waits(1000))

@@ -15,7 +15,7 @@ from .metalog.plain import encodable, one_line
 from .summary import shown_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import IO
 
     from .comparison import Comparison, KindChange
@@ -82,21 +82,31 @@ def percent(share: float | None) -> str:
 
 
 def _table(
-    title: str, headings: Sequence[str], rows: Sequence[tuple[Text, ...]], *, width: int, hidden: int = 0, of: str = ""
+    title: str, headings: Mapping[str, int], rows: Sequence[tuple[Text, ...]], *, width: int, hidden: int = 0, of: str = ""
 ) -> Group:
-    """Return a table whose first column, names, gives way to the figures; and what is said of rows that are not shown."""
-    figures = sum(
+    """Return a table whose first column, names, gives way to the figures; and what is said of rows that are not shown.
+
+    Args:
+        title: what stands above it.
+        headings: of each column, and from which width of the terminal on it is shown.
+        rows: the cells of all columns.
+        width: columns of the terminal.
+        hidden: how many rows are not shown.
+        of: what these are.
+    """
+    shown = [number for number, least in enumerate(headings.values()) if least <= width]
+    names, *figures = [list(headings)[number] for number in shown]
+    taken = sum(
         _GAP + max(len(heading), *(row[number].cell_len for row in rows), 0)
-        for number, heading in enumerate(headings)
-        if number
+        for heading, number in zip(figures, shown[1:], strict=True)
     )
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="underline")
-    names = max(_NARROWEST_NAME, min(_WIDEST_NAME, width - figures - 1))
-    table.add_column(headings[0], max_width=names, overflow="ellipsis", no_wrap=True)
-    for heading in headings[1:]:
+    widest = max(_NARROWEST_NAME, min(_WIDEST_NAME, width - taken - 1))
+    table.add_column(names, max_width=widest, overflow="ellipsis", no_wrap=True)
+    for heading in figures:
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(row[number] for number in shown))
     # Not the table's own title, which would be wrapped to its width.
     more = [Text(f"... and {hidden} more {of} (--all shows them)")] if hidden else []
     return Group(Text(title, style="bold"), table, *more)
@@ -186,7 +196,6 @@ def _where(summary: Summary, run: PhaseFigures) -> str:
 
 
 def _kinds(summary: Summary, width: int, rows: int | None) -> Group:
-    columns = [column for column in _COLUMNS if column[2] <= width]
     shown = summary.kinds if rows is None else summary.kinds[:rows]
     found = []
     for kind in shown:
@@ -194,8 +203,8 @@ def _kinds(summary: Summary, width: int, rows: int | None) -> Group:
         for status in ("failed", "interrupted", "unfinished"):
             if number := getattr(kind, status):
                 name.append(f" ({number} {status})", style=_STYLES.get(status, "yellow"))
-        found.append((name, *_texts(*(value_of(kind) for _, value_of, _ in columns))))
-    headings = ["Phase", *(heading for heading, _, _ in columns)]
+        found.append((name, *_texts(*(value_of(kind) for _, value_of, _ in _COLUMNS))))
+    headings = {"Phase": 0, **{heading: least for heading, _, least in _COLUMNS}}
     hidden = len(summary.kinds) - len(shown)
     return _table("Where the time went", headings, found, width=width, hidden=hidden, of="kinds of phase")
 
@@ -210,7 +219,7 @@ def _longest(phases: Sequence[PhaseFigures], width: int) -> Group:
         )
         for phase in phases
     ]
-    return _table("The longest phases, by their own time", ("Phase", "Step", "Own", "Total"), rows, width=width)
+    return _table("The longest phases, by their own time", {"Phase": 0, "Step": 0, "Own": 0, "Total": 0}, rows, width=width)
 
 
 def _with_rank(phase: PhaseFigures) -> str:
@@ -242,7 +251,7 @@ def _ranks(kinds: Sequence[KindFigures], width: int) -> Group:
         slowest = "--" if spread.slowest is None else str(spread.slowest)
         name = "  " * kind.depth + one_line(kind.name) if kind.path else "The whole run"
         rows.append(_texts(name, str(len(kind.ranks)), *times, slowest, format_duration(spread.waited)))
-    headings = ("Phase", "Ranks", "Min", "Median", "Max", "Slowest", "Others waited")
+    headings = {"Phase": 0, "Ranks": 80, "Min": 70, "Median": 60, "Max": 0, "Slowest": 0, "Others waited": 0}
     return _table("Ranks, by the time that each spent", headings, rows, width=width)
 
 
@@ -255,7 +264,7 @@ def comparison_parts(comparison: Comparison, *, width: int = _WIDE, rows: int | 
     yield Text.assemble(("The whole run: ", "bold"), f"{a} to {b} ({change(comparison.ratio)})")
     shown = comparison.kinds if rows is None else comparison.kinds[:rows]
     hidden = len(comparison.kinds) - len(shown)
-    headings = ("Phase", "A", "B", "of one", "Phases", "Change", "")
+    headings = {"Phase": 0, "A": 58, "B": 58, "of one": 80, "Phases": 72, "Change": 0, "": 0}
     found = [_change_row(kind) for kind in shown]
     yield _table("Time, A against B", headings, found, width=width, hidden=hidden, of="kinds of phase")
     if comparison.metrics:
@@ -290,7 +299,7 @@ def _metrics(comparison: Comparison, width: int, rows: int | None) -> Group:
     for metric in shown:
         step, parted = ("" if value is None else str(value) for value in (metric.step, metric.parted))
         found.append(_texts(one_line(metric.name), step, _number(metric.a), _number(metric.b), parted))
-    headings = ("Metric", "Step", "A", "B", "Differs from step")
+    headings = {"Metric": 0, "Step": 44, "A": 0, "B": 0, "Differs from step": 70}
     hidden = len(comparison.metrics) - len(shown)
     return _table("Metrics at the last step that both have", headings, found, width=width, hidden=hidden, of="metrics")
 

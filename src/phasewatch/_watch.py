@@ -68,7 +68,7 @@ def watch(source: Any, out: IO[str], *, wait: Callable[[float], object] = time.s
         # The table of a run comes with its last banner, which this one never wrote.
         lost = {phase.id for phase in reading.lost}
         summary.killed = all(run.status != "lost" or run.id in lost for run in summary.runs)
-        show(summary_parts(summary), out)
+        show(summary_parts(summary, width=console.width) if console.is_terminal else summary_parts(summary), out)
     return summary
 
 

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import math
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 from .events import Measured, MetricsLogged, PhaseStalled
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
-    from .events import Event
+    from .events import Event, Place
     from .timeline import Node
 
     Process = tuple[int | None, str | None, int | None]  # rank, host and number, each if known
@@ -123,10 +124,10 @@ def _microseconds(seconds: float) -> float:
 class _Slice:
     """A phase on its track; where clocks differ a little it ends with what is around it, or when the next one begins."""
 
-    __slots__ = ("end", "node", "pid", "tid")
+    __slots__ = ("end", "lane", "node", "pid", "tid")
 
     def __init__(self, node: Node, pid: int) -> None:
-        self.node, self.pid, self.tid = node, pid, 0
+        self.node, self.pid, self.tid, self.lane = node, pid, 0, 0
         self.end = node.start + node.duration
 
 
@@ -137,51 +138,74 @@ class _Tracks:
     """
 
     def __init__(self, nodes: list[Node]) -> None:
-        places = {node.id: _place(node) for node in nodes}
+        places = _places(nodes)
         known = {process for process, _ in places.values()}
         ordered = sorted(known, key=lambda process: tuple((part is not None, part or 0) for part in process))
         # From 1: a process 0 is the idle one.
         self.processes = {process: number for number, process in enumerate(ordered, 1)}
         self.threads: dict[tuple[int, str | None, int], int] = {}
         self.of: dict[str, _Slice] = {}
-        lanes: dict[tuple[int, str | None], list[list[_Slice]]] = {}  # of each thread: the slices that are open
+        lanes: dict[tuple[int, str | None], _Lanes] = {}  # of each thread
         # What is around a phase comes before it, as it does in the tree.
         for node in sorted(nodes, key=lambda node: node.start):
             process, thread = places[node.id]
             place = self.of[node.id] = _Slice(node, self.processes[process])
-            lane = _lane(lanes.setdefault((place.pid, thread), []), place)
+            parent = node.parent
+            shares = parent is not None and places[parent.id] == places[node.id]
+            around = self.of.get(parent.id) if parent is not None and shares else None  # none if it began later
+            lanes.setdefault((place.pid, thread), _Lanes()).put(place, around)
             # Perfetto takes the numbers of threads as those of the whole machine.
-            place.tid = self.threads.setdefault((place.pid, thread, lane), len(self.threads) + 1)
+            place.tid = self.threads.setdefault((place.pid, thread, place.lane), len(self.threads) + 1)
 
 
-def _lane(lanes: list[list[_Slice]], new: _Slice) -> int:
-    """Put a slice on the lane of the phase around it, else on one that is free; return its number."""
-    start, free = new.node.start, len(lanes)
-    for number, lane in enumerate(lanes):
-        while lane and lane[-1].end <= start + _JITTER and (lane[-1].node is not new.node.parent or lane[-1].end < start):
-            over = lane.pop()
-            over.end = min(over.end, max(start, over.node.start))
-        if lane and lane[-1].node is new.node.parent and new.end <= lane[-1].end + _JITTER:
-            new.end = min(new.end, lane[-1].end)
-            lane.append(new)
-            return number
-        if not lane:
-            free = min(free, number)
-    if free == len(lanes):
-        lanes.append([])
-    lanes[free].append(new)
-    return free
+class _Lanes:
+    """The tracks of one thread: on each the slices that are open, one inside the other."""
+
+    def __init__(self) -> None:
+        self._open: list[list[_Slice]] = []
+        self._ends: list[tuple[float, int]] = []  # a heap: when the outermost slice of a lane is over
+        self._free: list[int] = []  # a heap of lanes that are empty
+
+    def put(self, new: _Slice, around: _Slice | None) -> None:
+        """Put a slice on the lane of the phase around it, else on the first that is free."""
+        start = new.node.start
+        if around is not None:
+            lane = self._open[around.lane]
+            _end_slices(lane, start, around)
+            if lane and lane[-1] is around and new.end <= around.end + _JITTER:
+                new.end, new.lane = min(new.end, around.end), around.lane
+                lane.append(new)
+                return
+        while self._ends and self._ends[0][0] <= start + _JITTER:
+            _, number = heappop(self._ends)
+            _end_slices(self._open[number], start)
+            heappush(self._free, number)
+        if not self._free:
+            self._free.append(len(self._open))
+            self._open.append([])
+        new.lane = heappop(self._free)
+        self._open[new.lane].append(new)
+        heappush(self._ends, (new.end, new.lane))
 
 
-def _place(node: Node) -> tuple[Process, str | None]:
-    """Return the process and thread of a phase, of what is around it where it does not tell."""
-    outer: Node | None = node
-    while outer is not None and outer.place is None:
-        outer = outer.parent
-    place = None if outer is None else outer.place
-    if place is None:
-        return (node.rank, None, None), None
-    return (node.rank, place.host, place.process), place.thread
+def _end_slices(lane: list[_Slice], start: float, around: _Slice | None = None) -> None:
+    """Take from a lane what is over when a slice begins; not what is around that one and ends at this very moment."""
+    while lane and lane[-1].end <= start + _JITTER and (lane[-1] is not around or around.end < start):
+        over = lane.pop()
+        over.end = min(over.end, max(start, over.node.start))
+
+
+def _places(nodes: list[Node]) -> dict[str, tuple[Process, str | None]]:
+    """Return the process and thread of each phase, of what is around it where it does not tell; outer ones come first."""
+    told: dict[str, Place | None] = {}
+    found: dict[str, tuple[Process, str | None]] = {}
+    for node in nodes:
+        place = told[node.id] = node.place if node.place is not None or node.parent is None else told[node.parent.id]
+        if place is None:
+            found[node.id] = (node.rank, None, None), None
+        else:
+            found[node.id] = (node.rank, place.host, place.process), place.thread
+    return found
 
 
 # OTLP: https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding
@@ -196,9 +220,10 @@ def otlp_json(events: Iterable[Event]) -> Iterator[str]:
     nodes = list(Timeline.from_events(events).nodes())
     tops: dict[str, Node] = {}
     spans: dict[Process, list[Node]] = {}
+    places = _places(nodes)
     for node in nodes:
         tops[node.id] = node if node.parent is None else tops[node.parent.id]
-        spans.setdefault(_place(node)[0], []).append(node)
+        spans.setdefault(places[node.id][0], []).append(node)
     yield '{"resourceSpans":['
     for number, (process, inside) in enumerate(spans.items()):
         resource = _encode({"attributes": _otlp_attributes(_resource(process))})

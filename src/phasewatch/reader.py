@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
         skipped: Counter[str]
 
-        def feed(self, block: bytes) -> list[Event]: ...
+        def feed(self, block: bytes, at: int = 0, end: int | None = None) -> list[Event]: ...
         def flush(self) -> list[Event]: ...
         def close(self) -> list[Event]: ...
 
 
 __all__ = ["Reading", "read"]
 
-BLOCK = 1 << 16  # bytes that are read at once
+BLOCK = 1 << 17  # bytes that are read at once
 LONGEST = 1 << 20  # bytes of a line; what is longer is skipped
 
 _LOOK = 1 << 16  # bytes by which the format is found
@@ -330,15 +330,15 @@ class _Log:
         if not end:
             self._keep(self._rest + block)
             return []
-        if self._is_long:
-            self._is_long = False
+        start, events = 0, []
+        if self._is_long or self._rest:  # all but the line that was begun before is looked at where it is, without a copy
             start = block.find(b"\n") + 1
-            lines = block[start:end]
-        else:
-            lines = self._rest + block[:end] if self._rest else block[:end]
+            if not self._is_long:
+                events = self.parser.feed(self._rest + block[:start])
+        self._is_long = False
         self._rest = b""
         self._keep(block[end:])
-        return self.parser.feed(lines)
+        return events + self.parser.feed(block, start, end)
 
     def _keep(self, rest: bytes) -> None:
         """Keep the beginning of a line, unless it has become too long."""
@@ -356,7 +356,7 @@ class _Log:
         self._rest = rest
 
     def _find_format(self, block: bytes) -> None:
-        block = block.removeprefix(_UTF8)
+        block = block.removeprefix(_UTF8).lstrip(b"\0")
         if not block.strip(b"\0 \t\r\n"):
             return
         if _is_binary(block[:_LOOK]):
@@ -403,11 +403,11 @@ class _Lines:
         self.is_last = False
         self._records = records
 
-    def feed(self, block: bytes) -> list[Event]:
-        """Return the events of whole lines."""
+    def feed(self, block: bytes, at: int = 0, end: int | None = None) -> list[Event]:
+        """Return the events of whole lines: of all of a block, or of a part of it."""
         events = []
         event_of = self._records.event
-        for line in block.decode("utf-8", "replace").split("\n"):
+        for line in str(memoryview(block)[at:end], "utf-8", "replace").split("\n"):
             if not line.startswith("{"):
                 line = line.lstrip("\0")
                 if not line.strip(_WHITE):

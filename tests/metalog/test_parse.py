@@ -536,6 +536,31 @@ def test_a_line_of_others_is_not_taken_for_a_detail() -> None:
     assert start.phase.details == {"Model": "7B"}
 
 
+@pytest.mark.parametrize(("lines", "total"), [(0, 28), (40, 28), (41, None)])
+def test_a_banner_waits_for_its_detail_while_others_write(lines: int, total: int | None) -> None:
+    (start,) = [
+        event for event in parsed(f"(a pid=1) {TITLE}\n" + "words\n" * lines + "(a pid=1) Total batches: 28\n") if event.path
+    ]
+    assert start.phase.total == total
+
+
+def test_a_banner_waits_no_less_for_one_of_its_writer_that_was_completed() -> None:
+    text = f"(b pid=2) {TITLE}\n(a pid=1) {TITLE}\n(a pid=1) Total batches: 7\n" + "words\n" * 30
+    text += "(a pid=1) 🔹 [META] PHASE: A\n" + "words\n" * 20 + "(a pid=1) Total files: 28\n"
+    assert [(event.name, event.phase.total) for event in of_type(parsed(text), PhaseStarted) if event.path] == [
+        ("VALIDATION", 7), ("VALIDATION", None), ("A", 28),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("blanks", "rows", "told"), [(0, 0, True), (3, 0, True), (4, 0, False), (1, 70, True), (1, 90, False)]
+)
+def test_the_table_at_the_end_of_a_run_tells_how_long_it_was_if_it_comes_soon(blanks: int, rows: int, told: bool) -> None:
+    table = "Where the time went\n" + "A   1   2.0s   4.0%\n" * rows + "The whole run   1   50s   100.0%\n"
+    (end,) = of_type(parsed("🏁 [META] ALL PHASES COMPLETE\n" + "\n" * blanks + table), PhaseEnded)
+    assert end.elapsed == (50 if told else 0)
+
+
 def test_a_hostile_name_forges_nothing() -> None:
     forged = "X\n✅ [META] PHASE COMPLETE: VALIDATION\r📊 Validation [9/9] | Elapsed: 1s"
     player = Player(None, [1.0])
@@ -608,14 +633,33 @@ def test_a_damaged_log_is_never_an_error(data: st.DataObject) -> None:
     assert all(isinstance(line, str) for event in events for block in blocks(event) for _, line in block.lines)
 
 
+# What trainers print themselves, one line with a bar, one that is a place of its own, and words.
+OWN = (
+    b"""step:1 - actor/loss:0.5 - timing_s/step:9.0
+ 20%|##    | 2/10 [00:10<00:40,  5.0s/it]
+words % {
+{'loss': 0.5, 'epoch': 0.1}
+Saving model checkpoint to out/checkpoint-2
+step:3 - actor/loss:0.5 - timing_s/step:9.0 - timing_s/testing:4.0
+"""
+    * 20
+)
+
+
+@pytest.mark.parametrize("log", [GOLDEN, OWN], ids=["banners", "trainers"])
 @settings(max_examples=30)
-@given(st.lists(st.integers(0, len(GOLDEN)), max_size=20))
-def test_where_a_log_is_divided_does_not_matter(cuts: list[int]) -> None:
-    ends = sorted({GOLDEN.rfind(b"\n", 0, cut) + 1 for cut in cuts} | {0, len(GOLDEN)})
-    parser = Parser()
-    events = [event for since, until in pairwise(ends) for event in parser.feed(GOLDEN[since:until])]
+@given(data=st.data())
+def test_where_a_log_is_divided_does_not_matter(log: bytes, data: st.DataObject) -> None:
+    cuts = data.draw(st.lists(st.integers(0, len(log)), max_size=20))
+    ends = sorted({log.rfind(b"\n", 0, cut) + 1 for cut in cuts} | {0, len(log)})
     whole = Parser()
-    assert events + parser.close() == whole.feed(GOLDEN) + whole.close()
+    expected = whole.feed(log) + whole.close()
+    assert len(expected) > 50
+    for in_place in (False, True):
+        parser, events = Parser(), []
+        for since, until in pairwise(ends):
+            events += parser.feed(log, since, until) if in_place else parser.feed(log[since:until])
+        assert events + parser.close() == expected
 
 
 @pytest.mark.parametrize("cut", range(0, len(GOLDEN), 997))
@@ -747,10 +791,14 @@ PIECES = [
     "2026-01-01T12:0{n}:00Z " + STEP + "[Epoch 1/3] Step {n}/35 (2.9%) | Elapsed: 42s | ETA: --\n",
     "2026-01-01T12:0{n}:00Z 📊 Metrics: loss=0.{n}\n",
     "(a pid=1) " + STEP + "[Epoch 1/3] Step {n}/35 (2.9%) | Elapsed: 42s | ETA: --\n",
+    "(a pid=1) " + STEP + "(a pid=1) [Epoch 1/3] Step {n}/35 (2.9%) | Elapsed: 42s | ETA: --\n",
+    STEP.replace("🔄", "🔹") + "[Epoch 1/3] Step {n}/35 (2.9%) | Elapsed: 42s | ETA: --\n",
     "📊 Metrics: loss=0.{n} | kl=nan\n",
     "📊 Training [{n}/35] (2.9%) | Samples Seen: 2/9 | Avg Reward: 0.5 | Elapsed: 42s | ETA: --\n",
     "📊 Training [{n}/35] (2.9%) | Elapsed: 42s | ETA: -- [repeated 2x across cluster]\n",
     TRAINING,
+    "(a pid=1) 🚀 [META] PHASE: TRAINING START\n",
+    STEP + "Metrics: a=1 [Epoch 1/3] Step {n}/35 (2.9%) | Elapsed: 42s | ETA: --\n",
     "🔹 [META] PHASE: A\n",
     "✅ [META] PHASE COMPLETE: A\nTotal time: 3.0m\n",
     "❌ [META] PHASE FAILED: TRAINING STEP\nValueError: no | Elapsed: 3.0s\n",
@@ -764,6 +812,9 @@ PIECES = [
 
 @given(st.lists(st.sampled_from(PIECES), max_size=12))
 @example(["🔹 [META] PHASE: A\n", "❌ [META] PHASE FAILED: A\nValueError: no | Elapsed: 3.0s\n", PIECES[0], PIECES[0]])
+@example([PIECES[11], PIECES[10], PIECES[0]])
+@example(["(a pid=1) 🚀 [META] PHASE: TRAINING START\n", PIECES[11], PIECES[11], PIECES[10]])
+@example([PIECES[12], PIECES[12], PIECES[0]])
 @example([PIECES[-6], PIECES[0], PIECES[0], "❌ [META] RUN FAILED - in TRAINING > A\n"])
 def test_a_step_after_a_step_is_what_it_is_the_long_way(pieces: list[str]) -> None:
     begun = (TRAINING + PIECES[0] + PIECES[0]).format(n=1)
@@ -775,12 +826,26 @@ def test_a_step_after_a_step_is_what_it_is_the_long_way(pieces: list[str]) -> No
         assert repr(parsed(text)) == quick
 
 
-def test_steps_take_the_quick_way(mocker: Any) -> None:
-    begun = TRAINING + PIECES[0].format(n=1)
+@pytest.mark.parametrize(
+    "prefix", ["", "(main_task pid=7) ", "\x1b[36m(a pid=7, ip=10.0.0.1)\x1b[0m ", "[rank3]: ", "INFO:b:"]
+)
+def test_steps_take_the_quick_way(prefix: str, mocker: Any) -> None:
     way = mocker.spy(Stack, "next_step")
-    parsed(begun + "".join(PIECES[0].format(n=number) for number in range(2, 9)))
-    assert [call for call in way.spy_return_list[1:] if call is not True] == []
-    assert len(way.spy_return_list) == 7
+    log = TRAINING + "".join(PIECES[0].format(n=number) for number in range(1, 9))
+    events = parsed("".join(prefix + line for line in log.splitlines(True)))
+    assert [call for call in way.spy_return_list[-7:] if call is not True] == []
+    assert len(way.spy_return_list) >= 7
+    assert sum(event.name == "TRAINING STEP" for event in events) == 15
+
+
+def test_a_log_of_ever_new_prefixes_fills_no_memory() -> None:
+    parser = Parser()
+    for number in range(3 * parse._MOST_TITLES):
+        parser.feed(
+            f"(a pid={number}) {STEP}(a pid={number}) [Epoch 1/3] Step 1/9 (1.0%) | Elapsed: 1s | ETA: --\n".encode() * 3
+        )
+    assert len(parser._steps) <= parse._MOST_TITLES
+    assert len(parser._deadlines) <= 2 * parse._MOST_TITLES
 
 
 @given(st.text("📊 [META]repeated 2xcross:=|.~\x7f\tM", max_size=40))
@@ -793,14 +858,36 @@ def test_a_line_of_figures_is_cleaned_as_any_other(text: str) -> None:
         assert log_lines.clean(raw) == quick
 
 
-@given(
-    st.lists(
-        st.sampled_from([b"M", b"META] ", b"Metrics: ", b"|", b"| Elapsed: ", b" ", b"{'", b"{", b"%|", b"%"]), max_size=60
-    )
-)
-def test_every_sign_in_a_block_is_found(parts: list[bytes]) -> None:
+PLACE = b"[Epoch 1/3] Step 1/35 (2.9%) | Elapsed: 42s | ETA: --\n"
+SIGNS = [
+    b"M",
+    b"META] ",
+    b"Metrics: ",
+    b"META] PHASE: TRAINING STEP\n",
+    PLACE,
+    b"|",
+    b"| Elapsed: ",
+    b" ",
+    b"{'",
+    b"{",
+    b"%|",
+    b"%",
+]
+
+
+@example([SIGNS[3], b"Metrics: ", PLACE], 0, 0)
+@given(st.lists(st.sampled_from(SIGNS), max_size=60), st.integers(0, 20), st.integers(0, 20))
+def test_every_sign_in_a_part_of_a_block_is_found(parts: list[bytes], before: int, after: int) -> None:
     block = b"".join(parts)
-    for sign in (parse._BANNERS, parse._PROGRESS, parse._BARS, parse._DICTIONARIES):
-        _, signs, _ = sign
-        expected = [at for at in range(len(block)) if block.startswith(signs, at)]
-        assert parse._Search(block, sign).all() == expected
+    end = max(before, len(block) - after)
+
+    def starts(*signs: bytes) -> list[int]:
+        return [at for at in range(before, end) if block.startswith(signs, at, end)]
+
+    for sign in (parse._PROGRESS, parse._BARS, parse._DICTIONARIES):
+        assert parse._Search(block, sign, end).all(before) == starts(sign[1])
+    found, at = [], before
+    while (hit := parse._BANNERS.search(block, at, end)) is not None:
+        found.append(hit.start())
+        at = hit.start() + 1
+    assert found == starts(b"META] ", b"Metrics: ")

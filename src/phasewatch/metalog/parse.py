@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from functools import lru_cache
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 from ..durations import UNITS
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from ..events import Event
     from .stack import Open
 
-    _Sign = tuple[bytes, bytes | tuple[bytes, ...], re.Pattern[bytes]]
+    _Sign = tuple[bytes, bytes, re.Pattern[bytes]]
 
 _MOST_WRITERS = 4096  # processes of one log
 _MOST_TITLES = 1024  # whose meaning is remembered
@@ -65,27 +66,31 @@ _BAR = b"%|"
 
 # What is looked for in whole blocks: its first character, all of it, and the same as a pattern of that character and a
 # condition: to search for more characters takes the compiled pattern longer.
-_BANNERS: _Sign = (b"M", (b"META] ", b"Metrics: "), re.compile(rb"M(?:ETA\] |etrics: )"))
 _PROGRESS: _Sign = (b"|", b"| Elapsed: ", re.compile(rb"\|(?= Elapsed: )"))
 _BARS: _Sign = (b"%", b"%|", re.compile(rb"%(?=\|)"))
 _DICTIONARIES: _Sign = (b"{", b"{'", re.compile(rb"\{(?=')"))
-# The place of a step, where it is complete and nothing else is in its line.
-_PLACE = re.compile(
+# Banners and metrics; of a step also its place, where that is complete and nothing but a prefix is beside it in its line. A
+# log has more of these than of all else.
+_BANNERS = re.compile(
+    rb"M(?:etrics: |ETA\] (?:PHASE: TRAINING STEP\n([^\n]{0,200}?)"
     rb"\[Epoch ([0-9]{1,18})/([0-9]{1,18})\] Step ([0-9]{1,18})/([0-9]{1,18}) \([0-9.]{1,10}%\)"
     rb" \| Elapsed: ([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|[smhd])"
-    rb" \| ETA: (?:([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|[smhd])|--)(?:\n|\Z)"
+    rb" \| ETA: (?:([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|[smhd])|--)(?:\n|\Z))?)"
 )
+
+_STEP_TITLE = b"META] PHASE: TRAINING STEP"
+_ANY_PLACE = "[Epoch 1/3] Step 1/35 (2.9%) | Elapsed: 42s | ETA: 23.8m"
 _SECONDS = {unit.encode(): seconds for unit, seconds in UNITS.items()}
 
 
 class _Waiting:
     """A banner whose lines have not all come."""
 
-    __slots__ = ("candidate", "in_table", "lines", "rules", "stack", "stalled", "title")
+    __slots__ = ("candidate", "in_table", "rules", "stack", "stalled", "title", "until")
 
-    def __init__(self, title: Title) -> None:
+    def __init__(self, title: Title, passed: int) -> None:
         self.title = title
-        self.lines = _PATIENCE.get(title.what, 40)  # of any writer, that it goes on waiting for
+        self.until = passed + _PATIENCE.get(title.what, 40)  # lines that have passed when it waits no longer
         self.rules = 0
         self.candidate: str | None = None  # a line that is its detail if a rule follows
         self.stalled: str | None = None  # the detail of a phase that has stalled, whose stack may follow
@@ -121,54 +126,71 @@ class Parser:
         self._emit = self._events.append
         self._writers: dict[str, _Writer] = {}
         self._waiting = 0  # writers whose banner is not complete
-        self._titles: dict[bytes, tuple[str, float | None, Title]] = {}
+        self._passed = 0  # lines of any writer that passed while one waited, and belong to no banner
+        self._deadlines: list[tuple[int, int, _Writer, _Waiting]] = []  # a heap
+        self._order = 0  # of deadlines that are the same
+        self._titles: dict[bytes, tuple[str, Title]] = {}
         self._grammar = Titles(self.skipped)
+        # By what stands before META in the title of a step and before its place: who wrote it, if they tell nothing else.
+        self._steps: dict[tuple[bytes, bytes], str] = {}
 
     @property
     def is_idle(self) -> bool:
         """Whether a run has ended and no other goes on."""
         return self.runs_ended > 0 and not any(w.stack.run is not None for w in self._writers.values())
 
-    def feed(self, block: bytes) -> list[Event]:
-        """Return the events of whole lines, the last with or without its newline."""
-        at = 0
+    def feed(self, block: bytes, at: int = 0, end: int | None = None) -> list[Event]:
+        """Return the events of whole lines, the last with or without its newline.
+
+        Args:
+            block: what holds the lines.
+            at: where they begin in it.
+            end: where they end, by default with the block.
+        """
+        end = len(block) if end is None else end
         if self._waiting:
-            at = self._follow(block, 0)
-        if not self.found and _MARK not in block:
-            self._feed_trainers(block, at)
+            at = self._follow(block, at, end)
+        if not self.found and block.find(_MARK, at, end) < 0:
+            self._feed_trainers(block, at, end)
             return self._taken()
-        banners, progress = _Search(block, _BANNERS), _Search(block, _PROGRESS)
-        banner = told = -1  # where the next ones are
+        progress = _Search(block, _PROGRESS, end)
+        told = progress.after(at)  # where the next line of progress is
         while True:
+            hit = _BANNERS.search(block, at, end)
+            banner = end if hit is None else hit.start()
+            while told < banner:
+                at = self._take(block, at, told, end)
+                told = progress.after(at)
+            if hit is None:
+                return self._taken()
             if banner < at:
-                banner = banners.after(at)
+                continue
+            if hit.lastindex is not None and self._step(block, at, hit):
+                at = hit.end()  # the same as below, in half the time
+            else:
+                at = self._take(block, at, banner, end)
             if told < at:
                 told = progress.after(at)
-            hit = min(banner, told)
-            if hit == len(block):
-                return self._taken()
-            start = block.rfind(b"\n", at, hit) + 1 or at
-            end = block.find(b"\n", hit)
-            if end < 0:
-                end = len(block)
-            at = end + 1
-            raw = block[start:end]
-            known = self._titles.get(raw)
-            if known is not None and not known[0] and (place := _PLACE.match(block, at)) and self._step(known[2], place):
-                at = place.end()  # a step, of which a log has more than of all else: the same as below, in half the time
-                continue
-            self._line(raw)
-            if self._waiting:
-                at = self._follow(block, at)
 
-    def _step(self, title: Title, place: re.Match[bytes]) -> bool:
-        """Take the whole banner of a step that follows another one, of an unnamed writer; whether it was one."""
-        writer = self._writers.get("")
-        if writer is None or writer.waiting is not None or title.what != "open" or title.known:
+    def _take(self, block: bytes, at: int, hit: int, end: int) -> int:
+        """Look at the line with a sign, and those that belong to it; return where the next one begins."""
+        raw, at = _line_with(block, at, hit, end)
+        self._line(raw)
+        return self._follow(block, at, end) if self._waiting else at
+
+    def _step(self, block: bytes, at: int, banner: re.Match[bytes]) -> bool:
+        """Take the whole banner of a step that follows another one of its writer; whether it was one."""
+        found = banner.start()
+        prefix, epoch, epochs, number, total, elapsed, unit, eta, unit_of_eta = banner.groups()
+        key = block[block.rfind(b"\n", at, found) + 1 or at : found], prefix
+        try:
+            who: str | None = self._steps[key]
+        except KeyError:
+            who = self._writer_of_step(*key)
+        writer = self._writers.get(who) if who is not None else None
+        if writer is None:
             return False
-        epoch, epochs, number, total, elapsed, unit, eta, unit_of_eta = place.groups()
         return writer.stack.next_step(
-            title.name,
             Position(
                 int(number),
                 int(total),
@@ -179,6 +201,20 @@ class Parser:
                 eta=None if eta is None else float(eta) * _SECONDS[unit_of_eta],
             ),
         )
+
+    def _writer_of_step(self, before_title: bytes, before_place: bytes) -> str | None:
+        """Return who writes steps that begin so, if such a title was understood before; None where they tell more."""
+        known = self._titles.get(before_title + _STEP_TITLE)
+        if known is None:
+            return None
+        who, title = known
+        is_plain = title.what == "open" and title.name == "TRAINING STEP" and not title.known
+        if not is_plain or clean(before_place + _ANY_PLACE.encode()) != (who, None, _ANY_PLACE):
+            return None
+        if len(self._steps) >= _MOST_TITLES:
+            self._steps.clear()
+        self._steps[before_title, before_place] = who
+        return who
 
     def flush(self) -> list[Event]:
         """Return the events of a banner that has waited for more lines in vain."""
@@ -203,20 +239,15 @@ class Parser:
     # Which lines are looked at. Most lines of a log are none of ours: finding a rare character is several times as quick
     # as finding a word, and both many times as quick as looking at each line.
 
-    def _feed_trainers(self, block: bytes, at: int) -> None:
-        hits = _Search(block, _BARS).all() + _Search(block, _DICTIONARIES).all()
+    def _feed_trainers(self, block: bytes, at: int, end: int) -> None:
+        hits = _Search(block, _BARS, end).all(at) + _Search(block, _DICTIONARIES, end).all(at)
         for sign in (b"step:", b" checkpoint to "):
-            hits += _all(block, sign)
+            hits += _all(block, sign, at, end)
         hits.sort()
         for hit in hits:
             if hit < at:
                 continue
-            start = block.rfind(b"\n", at, hit) + 1 or at
-            end = block.find(b"\n", hit)
-            if end < 0:
-                end = len(block)
-            raw = block[start:end]
-            at = end + 1
+            raw, at = _line_with(block, at, hit, end)
             who, time, text = clean(raw)
             if (trainers := self._trainers(who)) is None:
                 continue
@@ -231,15 +262,11 @@ class Parser:
             writer.trainers = Trainers(writer.stack)
         return writer.trainers if writer is not None else None
 
-    def _follow(self, block: bytes, at: int) -> int:
+    def _follow(self, block: bytes, at: int, end: int) -> int:
         """Look at each line as long as a banner waits for more; return where that ended."""
-        size = len(block)
-        while self._waiting and at < size:
-            end = block.find(b"\n", at)
-            if end < 0:
-                end = size
-            self._line(block[at:end])
-            at = end + 1
+        while self._waiting and at < end:
+            raw, at = _line_with(block, at, at, end)
+            self._line(raw)
         return at
 
     # Lines.
@@ -259,9 +286,10 @@ class Parser:
 
     def _line(self, raw: bytes) -> None:
         known = self._titles.get(raw)
+        time: float | None
+        title: Title | None
         if known is not None:
-            who, time, title = known
-            text = ""
+            (who, title), time, text = known, None, ""
         else:
             who, time, text = clean(raw)
             title = None
@@ -269,9 +297,7 @@ class Parser:
                 title = self._grammar.of(text)
                 self.found = self.found or title is not None
                 if title is not None and title.what not in LINES and time is None and len(raw) < _LONGEST_TITLE:
-                    if len(self._titles) >= _MOST_TITLES:
-                        self._titles.clear()
-                    self._titles[raw] = (who, time, title)
+                    self._remember(raw, who, title)
         writer = self._writers.get(who)
         if writer is None:
             if title is None and not self._tells(text):
@@ -290,16 +316,24 @@ class Parser:
         if text:
             self._single(writer, text, time)
 
+    def _remember(self, raw: bytes, who: str, title: Title) -> None:
+        """Keep what a title means: a log has the same ones over and over."""
+        if len(self._titles) >= _MOST_TITLES:
+            self._titles.clear()
+        self._titles[raw] = (who, title)
+
     @staticmethod
     def _tells(text: str) -> bool:
         return "📊 " in text
 
     def _grow_impatient(self) -> None:
-        for writer in self._writers.values():
-            if writer.waiting is not None:
-                writer.waiting.lines -= 1
-                if writer.waiting.lines < 0:
-                    self._resolve(writer)
+        """Note that a line has passed which belongs to no banner: those that have waited long enough are complete."""
+        self._passed += 1
+        deadlines = self._deadlines
+        while deadlines and deadlines[0][0] < self._passed:
+            _, _, writer, waiting = heappop(deadlines)
+            if writer.waiting is waiting:
+                self._resolve(writer)
 
     # Banners.
 
@@ -324,8 +358,12 @@ class Parser:
         elif title.what == "deviation":
             stack.deviate(title.name, *title.ran)
         else:
-            writer.waiting = _Waiting(title)
+            if not self._waiting:
+                self._deadlines.clear()  # of banners that were completed
+            writer.waiting = _Waiting(title, self._passed)
             self._waiting += 1
+            self._order += 1
+            heappush(self._deadlines, (writer.waiting.until, self._order, writer, writer.waiting))
 
     def _continues(self, writer: _Writer, waiting: _Waiting, text: str) -> bool:
         """Take a line that belongs to the banner before it; whether it did."""
@@ -366,16 +404,16 @@ class Parser:
         """Take a line between the last banner and the table that tells how long the run was."""
         waiting.in_table = text.startswith(TABLE)
         if not waiting.in_table:
-            waiting.lines -= 40
-            if text or waiting.lines < 0:
+            waiting.until -= 40
+            if text or waiting.until < self._passed:
                 self._resolve(writer)
         return waiting.in_table or not text
 
     def _goes_on_table(self, writer: _Writer, waiting: _Waiting, text: str) -> bool:
-        waiting.lines -= 1
+        waiting.until -= 1
         if whole := WHOLE.match(text):
             self._resolve(writer, whole[1])
-        elif waiting.lines < 0 or not text:
+        elif waiting.until < self._passed or not text:
             self._resolve(writer)
         return bool(text)
 
@@ -623,44 +661,53 @@ class Parser:
         )
 
 
-def _all(block: bytes, sign: bytes) -> list[int]:
+def _line_with(block: bytes, at: int, hit: int, end: int) -> tuple[bytes, int]:
+    """Return the line that holds a place in a block, and where the next one begins; none of it stands before `at`."""
+    start = block.rfind(b"\n", at, hit) + 1 or at
+    stop = block.find(b"\n", hit, end)
+    if stop < 0:
+        stop = end
+    return block[start:stop], stop + 1
+
+
+def _all(block: bytes, sign: bytes, at: int, end: int) -> list[int]:
     hits = []
-    at = block.find(sign)
+    at = block.find(sign, at, end)
     while at >= 0:
         hits.append(at)
-        at = block.find(sign, at + 1)
+        at = block.find(sign, at + 1, end)
     return hits
 
 
 class _Search:
-    """Finds one kind of sign in a block."""
+    """Finds one kind of sign in a block, up to its end."""
 
-    __slots__ = ("_begins", "_block", "_char", "_find", "_pattern", "_signs", "_tries")
+    __slots__ = ("_begins", "_block", "_char", "_end", "_find", "_pattern", "_signs", "_tries")
 
-    def __init__(self, block: bytes, sign: _Sign) -> None:
-        self._block = block
+    def __init__(self, block: bytes, sign: _Sign, end: int) -> None:
+        self._block, self._end = block, end
         self._char, self._signs, self._pattern = sign
         self._find, self._begins = block.find, block.startswith
         self._tries = _MOST_TRIES
 
     def after(self, at: int) -> int:
-        """Return where the next one is, from a place on; the size of the block if there is none."""
+        """Return where the next one is, from a place on; the end if there is none."""
         while self._tries:
-            at = self._find(self._char, at)
+            at = self._find(self._char, at, self._end)
             if at < 0:
-                return len(self._block)
-            if self._begins(self._signs, at):
+                return self._end
+            if self._begins(self._signs, at, self._end):
                 return at
             self._tries -= 1
             at += 1
-        found = self._pattern.search(self._block, at)  # the character is not rare here
-        return found.start() if found is not None else len(self._block)
+        found = self._pattern.search(self._block, at, self._end)  # the character is not rare here
+        return found.start() if found is not None else self._end
 
-    def all(self) -> list[int]:
-        """Return where all are."""
+    def all(self, at: int) -> list[int]:
+        """Return where all are, from a place on."""
         hits = []
-        at = self.after(0)
-        while at < len(self._block):
+        at = self.after(at)
+        while at < self._end:
             hits.append(at)
             at = self.after(at + 1)
         return hits

@@ -33,6 +33,8 @@ _HOLDS: dict[str, frozenset[str]] = dict.fromkeys(_KNOWN, frozenset())
 _HOLDS |= dict.fromkeys(_VALIDATIONS, frozenset({"VALIDATION"}))
 _HOLDS["TRAINING"] = _OF_A_TRAINING | {"POST-TRAINING VALIDATION"}
 
+_NONE: Mapping[str, float] = {}
+
 
 class Open:
     """A phase that has begun, and what is known of it so far."""
@@ -43,9 +45,9 @@ class Open:
         self.info = info
         self.started = started
         self.done = info.start
-        self.counters: Mapping[str, float] = {}
-        self.means: Mapping[str, float] = {}
-        self.metrics: Mapping[str, float] = {}  # those that wait for its end
+        self.counters: Mapping[str, float] = _NONE
+        self.means: Mapping[str, float] = _NONE
+        self.metrics: Mapping[str, float] = _NONE  # those that wait for its end
         self.ended: float | None = None  # when it must have ended, if it has
         self.error: PhaseEnded | None = None  # of the last phase inside that did not complete
         self.children: set[str] = set()  # names of what has begun directly inside
@@ -139,16 +141,17 @@ class Stack:
         self.emit(PhaseStarted(info, self.now))
         return entry
 
-    def next_step(self, name: str, position: Position) -> bool:
+    def next_step(self, position: Position) -> bool:
         """Begin a step of a training after another one, whose line tells no time; return whether this is one.
 
         What is done is what `begin` does after `reached`. Of all that a log holds, steps are the most frequent.
         """
-        if name != "TRAINING STEP" or not self._steps_are_silent or len(self.open) < 2:
+        if not self._steps_are_silent or len(self.open) < 2:
             return False
         before, around = self.open[-1], self.open[-2]
         last, training = before.info, around.info
-        if last.position is None or last.name != name or last.parent != training.id or training.name != "TRAINING":
+        step = last.position
+        if step is None or last.name != "TRAINING STEP" or last.parent != training.id or training.name != "TRAINING":
             return False
         if before.error is not None:
             return False
@@ -158,11 +161,11 @@ class Stack:
             self.now = now
         else:
             now = self.now
-        around.done = max(around.done, position.number - 1, last.position.number)
+        around.done = max(around.done, position.number - 1, step.number)
         around.error = None
         self.emit(_completed(before, before.ended if self.has_times and before.ended is not None else now))
         info = PhaseInfo(
-            name,
+            "TRAINING STEP",
             id=self._new_id(),
             parent=training.id,
             run=training.run,
