@@ -30,6 +30,7 @@ def snippets() -> list[object]:
 # What needs a framework runs in the environment of the long tests that has it: ``python trainers``, and ``python verl``.
 OF_TRAINERS = re.compile(r"^```python (trainers|verl)\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+ACCELERATE = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]  # of which the processor is one
 
 
 def snippets_of(trainers: str) -> list[Any]:
@@ -47,6 +48,7 @@ def ran(code: str, folder: Path, *launcher: str) -> str:
     (folder / "train.py").write_text(code, encoding="utf-8")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PHASEWATCH_", "COV"))}
     environment |= {"PYTHONIOENCODING": "utf-8", "KERAS_BACKEND": "torch", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment["ACCELERATE_USE_CPU"] = "true"
     command = [sys.executable, *launcher, "train.py"]
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=120, check=False
@@ -68,10 +70,12 @@ def test_a_snippet_of_verl_runs(code: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.trainers
-@pytest.mark.parametrize("page", ["accelerate.md", "pytorch.md"])
-def test_the_same_program_is_a_job_of_two_ranks(page: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("page", "launcher"), [("accelerate.md", ACCELERATE), ("accelerate.md", TORCHRUN), ("pytorch.md", TORCHRUN)]
+)
+def test_the_same_program_is_a_job_of_two_ranks(page: str, launcher: list[str], tmp_path: Path) -> None:
     (code,) = [match[2] for match in OF_TRAINERS.finditer((ROOT / "docs" / page).read_text(encoding="utf-8"))]
-    printed = ran(code, tmp_path, *TORCHRUN)
+    printed = ran(code, tmp_path, *launcher)
     assert printed.count("[META] PHASE: TRAINING START") == 1
     (log,) = [path for path in tmp_path.iterdir() if path.name in ("logs", "sums.jsonl")]
     summary = phasewatch.summarize(phasewatch.read(log))

@@ -296,6 +296,28 @@ def test_the_other_package_of_lightning_works_as_well_and_the_entry_point_wakes_
         assert text.count("ALL PHASES COMPLETE") == (woken == "asked")
 
 
+@trainers
+@pytest.mark.parametrize("strategy", ["ddp", "ddp_fork"])
+def test_of_ranks_that_lightning_starts_itself_the_first_one_speaks_and_all_record(strategy: str, tmp_path: Path) -> None:
+    program = PROGRAM.with_name("lightning_ranks.py")
+    around = {k: v for k, v in os.environ.items() if not k.startswith(("PHASEWATCH_", "COV")) and not k.endswith("RANK")}
+    done = subprocess.run(
+        [sys.executable, program, tmp_path, strategy],
+        env=around | {"PYTHONIOENCODING": "utf-8"}, capture_output=True, encoding="utf-8", timeout=180, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    facts = [json.loads((tmp_path / f"facts{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1)]
+    assert done.stdout.count("[META] PHASE: TRAINING STEP") == facts[0]["steps"] == 3
+    assert done.stdout.count("[META] ALL PHASES COMPLETE") == 1
+    assert sorted(path.name.split("-")[1] for path in (tmp_path / "logs").iterdir()) == ["rank0", "rank1"]
+    timeline = phasewatch.Timeline.from_events(phasewatch.read(tmp_path / "logs"))
+    places = [(node.place.rank, node.place.process) for node in timeline.nodes() if node.place is not None]
+    assert set(places) == {(one["rank"], one["process"]) for one in facts}
+    summary = phasewatch.summarize(phasewatch.read(tmp_path / "logs"))
+    steps: Any = summary.kind("TRAINING", "TRAINING STEP")
+    assert (summary.ranks, steps.count) == ([0, 1], 2 * 3)
+
+
 def test_the_entry_points_sleep_unless_they_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     for value in (None, "", "0", "false"):
         monkeypatch.delenv("PHASEWATCH_LIGHTNING", raising=False)

@@ -357,7 +357,7 @@ def test_a_trainer_that_is_never_trained_has_no_other_inside_of_its_run(many: Do
 
 @pytest.mark.trainers
 def test_in_a_ray_actor_the_environment_alone_is_enough(ray: Done) -> None:
-    legacy, v1, _ = ray.runs("log")
+    legacy, v1, *_ = ray.runs("log")
     assert ray.facts["lazy"], "importing verl imported the trainer"
     check_whole(legacy, ray.facts["legacy"])
     assert "[META] PHASE: TRAINING START" in ray.text
@@ -387,3 +387,21 @@ def test_what_fails_in_v1_is_told_where_it_failed(ray: Done) -> None:
     failed = ray.runs("log")[2]
     assert failed.status == "failed"
     assert all_of(failed, "update_actor")[-1].status == "failed"
+
+
+@pytest.mark.trainers
+def test_v1_that_only_validates_says_so_and_one_that_is_resumed_starts_at_its_step(ray: Done) -> None:
+    _, _, _, only, resumed = ray.runs("log")
+    assert (only.status, outline(only)) == ("completed", WHOLE[:2])
+    assert titles(unfolded(ray.text)).count("PHASE: COMPLETE - Validation Only Mode") == 1
+    facts = ray.facts["v1_resumed"]
+    (training,) = all_of(resumed, "TRAINING")
+    assert (training.phase.start, training.done, training.total) == (3, 4, 4)
+    assert [node.step for node in all_of(resumed, "TRAINING STEP")] == list(by_step(facts)) == [4]
+    assert outline(resumed) == [WHOLE[0], WHOLE[2], *WHOLE[-3:]]
+    assert [f"global_step_{node.step}" for node in all_of(resumed, "CHECKPOINT SAVING")] == list(facts["saved"])
+
+
+def unfolded(text: str) -> str:
+    """What Ray prints of its workers, without what it puts before each line."""
+    return re.sub(r"^(\x1b\[\d+m)?\(.*?pid=\d+\)(\x1b\[0m)? ", "", text, flags=re.MULTILINE)
