@@ -41,7 +41,7 @@ bench: $(VENV)/bench.stamp
 	$(BIN)/python benchmarks/eta.py $(ARGS)
 
 bench-trainers: $(TRAINERS)/stamp $(VERL)/stamp
-	$(TRAINERS)/bin/python benchmarks/trainers.py transformers lightning keras
+	$(TRAINERS)/bin/python benchmarks/trainers.py transformers trl lightning keras
 	$(VERL)/bin/python benchmarks/trainers.py verl
 
 test-trainers: $(VENV)/test.stamp $(TRAINERS)/stamp $(VERL)/stamp

@@ -473,12 +473,16 @@ def test_only_the_main_process_speaks_and_all_record(tmp_path: Path) -> None:
 
 
 @pytest.mark.trainers
-def test_supervised_fine_tuning_is_a_training_as_any(trl: Done) -> None:
-    run, history = trl.run("sft"), trl.facts["sft"]["history"]
+@pytest.mark.parametrize(
+    ("name", "metric"), [("sft", "mean_token_accuracy"), ("dpo", "rewards/margins"), ("reward", "accuracy")]
+)
+def test_fine_tuning_of_other_kinds_is_a_training_as_any(trl: Done, name: str, metric: str) -> None:
+    run, history = trl.run(name), trl.facts[name]["history"]
     assert {node.step: node.metrics["loss"] for node in all_of(run, "TRAINING STEP")} == losses(history)
     validated = [(node.step or 0, node.metrics["eval_loss"]) for node in all_of(run, *VALIDATIONS)]
     assert validated == evaluations(history)
-    assert "mean_token_accuracy" in all_of(run, "TRAINING STEP")[0].metrics
+    assert metric in all_of(run, "TRAINING STEP")[0].metrics
+    assert not [node.name for node in all_of(run, "TRAINING STEP") if node.children]
     assert [node.step for node in all_of(run, "CHECKPOINT SAVING")] == [3, 4]
 
 
@@ -525,7 +529,7 @@ def test_the_parts_are_silent_unless_they_are_asked_for(trl: Done) -> None:
 def test_trl_trains_the_same_without(trl: Done, tmp_path: Path) -> None:
     bare = Done(tmp_path / "without", "trl_whole.py", "without")
     assert bare.status == 0, bare.errors
-    for name in ("sft", "grpo", "shown"):
+    for name in ("sft", "dpo", "reward", "grpo", "shown"):
         assert without_times(trl.facts[name]["history"]) == without_times(bare.facts[name]["history"])
         files = saved_files(trl.folder / name)
         assert len(files) > 10
