@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import subprocess
@@ -106,6 +107,30 @@ def test_the_five_lines_of_the_readme_are_five() -> None:
     code, printed = SNIPPET.findall(PAGES[0].read_text(encoding="utf-8"))[0]
     assert len([line for line in code.splitlines() if line.strip()]) <= 5
     assert printed
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("verl", ["PRE-TRAINING VALIDATION", "Validation [3/3] (100.0%) | Questions: 10/10 | Avg Reward: ", "update_actor"]),
+        (
+            "transformers",
+            ["POST-TRAINING VALIDATION", "Validation [4/4] (100.0%) | Samples: 256/256", "ALL PHASES COMPLETE"],
+        ),
+        ("lightning", ["SANITY CHECK", "Validation [3/3] (100.0%)", "ALL PHASES COMPLETE"]),
+        ("keras", ["Metrics: loss=", "CHECKPOINT SAVED SUCCESSFULLY", "ALL PHASES COMPLETE"]),
+        ("accelerate", ["Step 4/4 (100.0%)", "CHECKPOINT SAVED SUCCESSFULLY", "ALL PHASES COMPLETE"]),
+        ("pytorch", ["TRAINING COMPLETE", "POST-TRAINING VALIDATION", "ALL PHASES COMPLETE"]),
+        ("ray", ["LOAD WEIGHTS", "TOKENIZE", "GENERATE"]),
+        ("ranks", ["Ranks, by the time that each spent", "Others waited", "COMPUTE"]),
+    ],
+)
+def test_the_page_of_each_framework_has_a_picture_of_what_it_tells(name: str, shown: list[str]) -> None:
+    page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    assert f"](images/{name}.svg)" in page
+    picture = (ROOT / "docs" / "images" / f"{name}.svg").read_text(encoding="utf-8")
+    text = html.unescape(re.sub(r"<[^>]+>", "", picture)).replace("\xa0", " ")
+    assert [words for words in shown if words not in text] == []
 
 
 def test_links_between_pages_lead_somewhere() -> None:
