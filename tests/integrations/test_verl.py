@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import logging
 import os
@@ -70,24 +71,24 @@ def test_install_imports_nothing_of_verl(other_verl: Path) -> None:
 def test_the_trainer_is_held_when_it_is_imported_and_the_module_looks_as_it_would(other_verl: Path) -> None:
     verl.install()
     module = importlib.import_module("verl.trainer.ppo.ray_trainer")
-    assert module.RayPPOTrainer.__init__ is not object.__init__
+    assert module.RayPPOTrainer.__new__ is not object.__new__
     assert module.__spec__ is not None
     assert type(module.__loader__).__name__ == type(module.__spec__.loader).__name__ == "SourceFileLoader"
 
 
 def test_a_trainer_that_is_imported_already_is_held_at_once(other_verl: Path) -> None:
     module = importlib.import_module("verl.trainer.ppo.ray_trainer")
-    assert module.RayPPOTrainer.__init__ is object.__init__
+    assert module.RayPPOTrainer.__new__ is object.__new__
     verl.install()
-    assert module.RayPPOTrainer.__init__ is not object.__init__
+    assert module.RayPPOTrainer.__new__ is not object.__new__
 
 
 def test_to_install_again_puts_nothing_around_what_is_held(other_verl: Path) -> None:
     verl.install()
     module = importlib.import_module("verl.trainer.ppo.ray_trainer")
-    held = module.RayPPOTrainer.__init__
+    held = module.RayPPOTrainer.__new__
     verl.install()
-    assert module.RayPPOTrainer.__init__ is held
+    assert module.RayPPOTrainer.__new__ is held
     assert [type(finder) for finder in sys.meta_path].count(verl._Finder) == 1
 
 
@@ -114,7 +115,7 @@ def test_a_version_whose_seams_have_moved_is_told_of_once_and_left_alone(other_v
         module = importlib.import_module("verl.trainer.ppo.ray_trainer")
     assert len(told) == 1
     trainer = getattr(module, "RayPPOTrainer", None) or module.Trainer
-    assert trainer.__init__ is object.__init__
+    assert trainer.__new__ is object.__new__
     assert trainer().fit() == "fit"
 
 
@@ -127,6 +128,23 @@ def test_a_trainer_without_what_is_looked_for_is_trained_all_the_same(
         assert [trainer.init_workers(), trainer.fit(), trainer._validate()] == ["init_workers", "fit", "_validate"]
     assert caplog.records
     assert phasewatch.current() is None
+
+
+def test_what_a_trainer_warns_of_when_it_is_made_is_told_of_who_makes_it(other_verl: Path) -> None:
+    path = other_verl / "trainer/ppo/ray_trainer.py"
+    init = """
+    def __init__(self, config, *, device=None):
+        import warnings
+        warnings.warn("deprecated", FutureWarning, stacklevel=2)
+        self.given = config, device
+"""
+    path.write_text(path.read_text() + init)
+    verl.install()
+    trainer = importlib.import_module("verl.trainer.ppo.ray_trainer").RayPPOTrainer
+    with pytest.warns(FutureWarning, match="deprecated") as told:
+        assert trainer("mine", device="cpu").given == ("mine", "cpu")
+    assert [one.filename for one in told] == [__file__]
+    assert str(inspect.signature(trainer)) == "(config, *, device=None)"
 
 
 @pytest.mark.parametrize(("value", "installed"), [("1", True), ("yes", True), ("0", False), ("off", False), ("", False)])
