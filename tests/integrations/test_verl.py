@@ -276,6 +276,11 @@ def test_a_whole_run_is_what_verl_says_of_it(many: Done) -> None:
 
 
 @pytest.mark.trainers
+def test_the_fit_of_a_derived_trainer_is_over_when_all_of_it_is(many: Done) -> None:
+    assert (many.facts["without"]["told"], many.facts["whole"]["told"]) == (False, True)
+
+
+@pytest.mark.trainers
 def test_the_parts_of_a_step_are_those_that_verl_times(many: Done) -> None:
     logged = by_step(many.facts["whole"])
     (training,) = all_of(many.run("whole"), "TRAINING")

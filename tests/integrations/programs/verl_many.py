@@ -26,6 +26,7 @@ def train(name, folder, *overrides, **options):
         said["error"] = type(error).__name__
     finally:
         undo()
+    said["told"] = getattr(trainer, "is_told", None)
     said.update(logged=heard.logged, saved=toy.saved(kept), steps=getattr(trainer, "global_steps", None))
     return said
 
