@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -128,6 +129,20 @@ def test_a_trainer_without_what_is_looked_for_is_trained_all_the_same(
         assert [trainer.init_workers(), trainer.fit(), trainer._validate()] == ["init_workers", "fit", "_validate"]
     assert caplog.records
     assert phasewatch.current() is None
+
+
+def test_a_part_whose_timer_cannot_begin_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def __enter__(self) -> None:
+            raise ValueError("no clock")
+
+    ended: list[Any] = []
+    life = SimpleNamespace(begin_part=str.upper, end_part=lambda part, error: ended.append((part, error)))
+    monkeypatch.setattr(verl._here, "life", life, raising=False)
+    timer = verl._timer(lambda name, *_: Broken())
+    with pytest.raises(ValueError, match="no clock") as raised:
+        timer("gen", {}).__enter__()
+    assert ended == [("GEN", raised.value)]
 
 
 def test_what_a_trainer_warns_of_when_it_is_made_is_told_of_who_makes_it(other_verl: Path) -> None:
