@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import json
@@ -129,6 +130,21 @@ def test_a_trainer_without_what_is_looked_for_is_trained_all_the_same(
         assert [trainer.init_workers(), trainer.fit(), trainer._validate()] == ["init_workers", "fit", "_validate"]
     assert caplog.records
     assert phasewatch.current() is None
+
+
+def test_a_trainer_whose_fit_is_a_coroutine_is_left_as_it_is(other_verl: Path) -> None:
+    verl.install()
+    base = importlib.import_module("verl.trainer.ppo.ray_trainer").RayPPOTrainer
+
+    class Asynchronous(base):  # type: ignore[misc, valid-type]  # a class of verl
+        async def fit(self) -> str:
+            return "fit"
+
+    plain = Asynchronous.fit
+    with contextlib.closing(Asynchronous().fit()):
+        pass
+    assert Asynchronous.fit is plain
+    assert not hasattr(base._validate, "phasewatch_held")
 
 
 def test_a_part_whose_timer_cannot_begin_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,6 +275,8 @@ def check_whole(run: Any, facts: Any) -> None:
     assert [f"global_step_{node.step}" for node in all_of(run, "CHECKPOINT SAVING")] == list(facts["saved"])
     means = [all_of(node, "VALIDATION")[0].means["reward"] for node in all_of(run, *VALIDATIONS)]
     assert means == pytest.approx([metrics[CORE] for metrics in logged.values() if CORE in metrics])
+    told = [all_of(node, "VALIDATION")[0].metrics[CORE] for node in all_of(run, *VALIDATIONS)]
+    assert told == pytest.approx(means)  # verl's own figure, beside the running mean
     for validation in all_of(run, "VALIDATION"):
         assert (validation.done, validation.total, validation.counters["questions"]) == (3, 3, 10)
     (training,) = all_of(run, "TRAINING")
@@ -377,6 +395,13 @@ def test_a_resumed_run_starts_at_its_step(many: Done) -> None:
     assert [node.step for node in all_of(run, "TRAINING STEP")] == list(by_step(facts)) == [4]
     assert "[Epoch 2/2] Step 4/4 (100.0%)" in many.told("resumed")
     assert "PLAN" not in many.told("resumed")
+
+
+@pytest.mark.trainers
+def test_saves_that_verl_leaves_out_while_the_critic_warms_up_are_not_held_against_the_run(many: Done) -> None:
+    assert [node.step for node in all_of(many.run("warmup"), "CHECKPOINT SAVING")] == [4]
+    assert list(many.facts["warmup"]["saved"]) == ["global_step_4"]
+    assert "PLAN" not in many.told("warmup")
 
 
 @pytest.mark.trainers
