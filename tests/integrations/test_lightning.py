@@ -387,6 +387,28 @@ def logged(phaselog: PhaseLog) -> list[Any]:
     return [dict(event.values) for event in phaselog.events if isinstance(event, MetricsLogged)]
 
 
+@pytest.mark.parametrize(
+    ("options", "planned"),
+    [
+        ({"enable_validation": True, "max_epochs": 3}, {"PERIODIC VALIDATION": 2, "POST-TRAINING VALIDATION": 1}),
+        ({"enable_validation": True, "max_epochs": 5, "check_val_every_n_epoch": 2}, {"PERIODIC VALIDATION": 2}),
+        ({"enable_validation": True, "val_check_batch": 2}, {"PERIODIC VALIDATION": 1, "POST-TRAINING VALIDATION": 1}),
+        ({"enable_validation": True, "val_check_batch": 3}, {}),  # at no steady pace
+        ({"enable_validation": True, "num_val_batches": [0]}, {}),
+        ({"global_step": 8, "max_epochs": 1}, {}),  # all of it was done before
+    ],
+)
+def test_the_plan_has_the_validations_of_the_trainer(
+    mocker: MockerFixture, options: dict[str, Any], planned: dict[str, int]
+) -> None:
+    trainer = a_trainer(None, callbacks=[], **{"num_val_batches": [2], **options})
+    outlook = without_lightning(mocker)._Outlook(trainer, SimpleNamespace(automatic_optimization=True))
+    counts = outlook.plan().counts()
+    steps = counts.pop("TRAINING STEP", 0)
+    assert counts == planned
+    assert (outlook.total, steps) == ((None, 0) if "global_step" in options else (4 * trainer.max_epochs,) * 2)
+
+
 def test_a_metric_of_a_step_is_new_in_the_memory_that_it_had_two_batches_ago(
     mocker: MockerFixture, phaselog: PhaseLog
 ) -> None:

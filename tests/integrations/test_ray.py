@@ -441,6 +441,26 @@ def test_a_twin_is_made_once_and_forgotten_with_what_it_was_made_of() -> None:
     assert failing.of(twins) is failing.of(twins) is None
 
 
+def test_what_a_task_has_told_is_sent_when_it_is_over(here: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    done: list[str] = []
+    sink = SimpleNamespace(flush=lambda: done.append("sent"), close=lambda: None, name="phasewatch-other", log="/elsewhere")
+    here.sink = sink
+    with integration.arrive(sent_by("other", "", Path("/elsewhere"), collect=True), lasting=False):
+        assert not done
+    assert done == ["sent"]
+
+
+def test_to_leave_a_cluster_waits_for_what_is_on_its_way_before_it_does(here: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = a_ray(monkeypatch)
+    done: list[object] = []
+    vars(ray).update(shutdown=done.append, exceptions=SimpleNamespace(ActorUnavailableError=OSError))
+    monkeypatch.setattr(integration, "_settle", lambda: done.append("settled"))
+    ((owner, name, shutdown),) = integration._seams_of_the_end(ray)
+    assert (owner, name) == (ray, "shutdown")
+    shutdown("left")
+    assert done == ["settled", "left"]
+
+
 def test_the_end_waits_for_what_is_on_its_way_to_the_collector(here: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     ray = a_ray(monkeypatch)
     dead = SimpleNamespace(RayError=ValueError)

@@ -147,6 +147,32 @@ def test_a_trainer_whose_fit_is_a_coroutine_is_left_as_it_is(other_verl: Path) -
     assert not hasattr(base._validate, "phasewatch_held")
 
 
+class Settings(dict[str, Any]):
+    """As OmegaConf: a mapping, and by attribute."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self[name]
+
+
+def a_trainer(**settings: Any) -> Any:
+    """A trainer of verl that has a configuration and nothing else."""
+    return SimpleNamespace(config=Settings(trainer=Settings(total_epochs=1, **settings)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "only"),
+    [({}, False), ({"val_only": True}, True), ({"val_only": True, "val_before_train": False}, False)],  # then verl trains
+)
+def test_a_run_is_one_of_validation_only_where_verl_takes_it_for_one(settings: dict[str, Any], only: bool) -> None:
+    assert verl._Plan(a_trainer(**settings)).validates_only is only
+
+
+def test_v1_says_itself_how_many_steps_an_epoch_has() -> None:
+    assert verl._steps_per_epoch(SimpleNamespace(steps_per_epoch=7, train_dataloader=[1, 2])) == 7
+    assert verl._steps_per_epoch(SimpleNamespace(train_dataloader=[1, 2])) == 2
+    assert verl._steps_per_epoch(SimpleNamespace()) is None
+
+
 def test_a_part_whose_timer_cannot_begin_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken:
         def __enter__(self) -> None:
