@@ -409,6 +409,18 @@ def test_the_plan_has_the_validations_of_the_trainer(
     assert (outlook.total, steps) == ((None, 0) if "global_step" in options else (4 * trainer.max_epochs,) * 2)
 
 
+@pytest.mark.parametrize(("size", "told"), [(2, [1]), (1, [])])
+def test_a_trainer_of_several_processes_tells_which_of_them_this_is(
+    mocker: MockerFixture, phaselog: PhaseLog, size: int, told: list[int]
+) -> None:
+    integration, ranks = without_lightning(mocker), list[int]()
+    mocker.patch.object(integration, "know_rank", ranks.append)
+    callback = integration.PhasewatchCallback()
+    callback.setup(a_trainer(callback, world_size=size, global_rank=1), None, stage="fit")
+    callback.teardown(None, None, stage="fit")
+    assert ranks == told
+
+
 def test_a_metric_of_a_step_is_new_in_the_memory_that_it_had_two_batches_ago(
     mocker: MockerFixture, phaselog: PhaseLog
 ) -> None:
