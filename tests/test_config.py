@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import phasewatch
-from phasewatch import phase
+from phasewatch import _environment, _process, phase
+from phasewatch._config import know_rank
 from phasewatch.testing import FakeClock, MemorySink, PhaseLog
 
 PROGRAM = """
@@ -209,12 +210,58 @@ SPEAKING = "import phasewatch\nwith phasewatch.run(), phasewatch.phase('A'): pas
     [
         ({}, True), ({"RANK": "0"}, True), ({"RANK": "1"}, False), ({"SLURM_PROCID": "3"}, False),
         ({"RANK": "1", "PHASEWATCH_CONSOLE": "plain"}, True), ({"RANK": "0", "PHASEWATCH_CONSOLE": "off"}, False),
-        ({"RANK": "one"}, True),
+        ({"RANK": "one"}, True), ({"LOCAL_RANK": "1", "NODE_RANK": "0"}, False), ({"LOCAL_RANK": "0"}, True),
+        ({"OMPI_COMM_WORLD_RANK": "1"}, False), ({"PMI_RANK": "1"}, False), ({"PMIX_RANK": "1"}, False),
+        ({"MV2_COMM_WORLD_RANK": "1"}, False), ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, True),
     ],
     ids=str,
 )  # fmt: skip
 def test_of_the_ranks_of_a_job_the_first_one_speaks_or_whoever_is_asked(environment: dict[str, str], speaks: bool) -> None:
+    assert ("[META] PHASE: A" in said(SPEAKING, **environment)) == speaks
+
+
+def said(code: str, **environment: str) -> str:
     known = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "PHASEWATCH_CONSOLE")
     around = {key: value for key, value in os.environ.items() if key not in known} | {"PYTHONIOENCODING": "utf-8"}
-    done = subprocess.run([sys.executable, "-c", SPEAKING], env=around | environment, capture_output=True, check=True)
-    assert (b"[META] PHASE: A" in done.stdout) == speaks
+    return subprocess.run(
+        [sys.executable, "-c", code], env=around | environment, capture_output=True, check=True, encoding="utf-8"
+    ).stdout
+
+
+LATER = """
+import phasewatch
+from phasewatch._config import know_rank
+with phasewatch.phase("BEFORE"): pass
+know_rank({rank})
+with phasewatch.phase("AFTER"): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("rank", "environment", "speaks"),
+    [(1, {}, False), (0, {}, True), (1, {"PHASEWATCH_CONSOLE": "plain"}, True), (1, {"RANK": "1"}, False)],
+    ids=str,
+)
+def test_a_process_that_learns_its_rank_is_silent_from_then_on_if_it_is_not_the_first_one(
+    rank: int, environment: dict[str, str], speaks: bool, tmp_path: Path
+) -> None:
+    log = tmp_path / "log.jsonl"
+    printed = said(LATER.format(rank=rank), PHASEWATCH_LOG=str(log), **environment)
+    assert ("[META] PHASE: AFTER" in printed) == speaks
+    assert ("[META] PHASE: BEFORE" in printed) == ("RANK" not in environment)
+    places = {node.name: node.place for node in phasewatch.Timeline.from_events(phasewatch.read(log)).nodes()}
+    assert places["BEFORE"] is not None
+    assert places["AFTER"] is not None
+    assert (places["BEFORE"].rank, places["AFTER"].rank) == (rank if environment.get("RANK") else None, rank)
+
+
+def test_to_learn_a_rank_takes_away_no_sink_that_was_configured(monkeypatch: pytest.MonkeyPatch, phaselog: PhaseLog) -> None:
+    monkeypatch.setattr(_environment, "_told", None)
+    know_rank(3)
+    with phase("A"):
+        pass
+    (node,) = phasewatch.Timeline.from_events(phaselog.events).nodes()
+    assert node.place is not None
+    assert node.place.rank == 3
+    monkeypatch.undo()
+    _process.forget_places()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import subprocess
@@ -30,6 +31,7 @@ def snippets() -> list[object]:
 # What needs a framework runs in the environment of the long tests that has it: ``python trainers``, and ``python verl``.
 OF_TRAINERS = re.compile(r"^```python (trainers|verl)\n(.*?)^```\n", re.DOTALL | re.MULTILINE)
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+ACCELERATE = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]  # of which the processor is one
 
 
 def snippets_of(trainers: str) -> list[Any]:
@@ -47,6 +49,7 @@ def ran(code: str, folder: Path, *launcher: str) -> str:
     (folder / "train.py").write_text(code, encoding="utf-8")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PHASEWATCH_", "COV"))}
     environment |= {"PYTHONIOENCODING": "utf-8", "KERAS_BACKEND": "torch", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment["ACCELERATE_USE_CPU"] = "true"
     command = [sys.executable, *launcher, "train.py"]
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=120, check=False
@@ -68,10 +71,12 @@ def test_a_snippet_of_verl_runs(code: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.trainers
-@pytest.mark.parametrize("page", ["accelerate.md", "pytorch.md"])
-def test_the_same_program_is_a_job_of_two_ranks(page: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("page", "launcher"), [("accelerate.md", ACCELERATE), ("accelerate.md", TORCHRUN), ("pytorch.md", TORCHRUN)]
+)
+def test_the_same_program_is_a_job_of_two_ranks(page: str, launcher: list[str], tmp_path: Path) -> None:
     (code,) = [match[2] for match in OF_TRAINERS.finditer((ROOT / "docs" / page).read_text(encoding="utf-8"))]
-    printed = ran(code, tmp_path, *TORCHRUN)
+    printed = ran(code, tmp_path, *launcher)
     assert printed.count("[META] PHASE: TRAINING START") == 1
     (log,) = [path for path in tmp_path.iterdir() if path.name in ("logs", "sums.jsonl")]
     summary = phasewatch.summarize(phasewatch.read(log))
@@ -102,6 +107,30 @@ def test_the_five_lines_of_the_readme_are_five() -> None:
     code, printed = SNIPPET.findall(PAGES[0].read_text(encoding="utf-8"))[0]
     assert len([line for line in code.splitlines() if line.strip()]) <= 5
     assert printed
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("verl", ["PRE-TRAINING VALIDATION", "Validation [3/3] (100.0%) | Questions: 10/10 | Avg Reward: ", "update_actor"]),
+        (
+            "transformers",
+            ["POST-TRAINING VALIDATION", "Validation [4/4] (100.0%) | Samples: 256/256", "ALL PHASES COMPLETE"],
+        ),
+        ("lightning", ["SANITY CHECK", "Validation [3/3] (100.0%)", "ALL PHASES COMPLETE"]),
+        ("keras", ["Metrics: loss=", "CHECKPOINT SAVED SUCCESSFULLY", "ALL PHASES COMPLETE"]),
+        ("accelerate", ["Step 4/4 (100.0%)", "CHECKPOINT SAVED SUCCESSFULLY", "ALL PHASES COMPLETE"]),
+        ("pytorch", ["TRAINING COMPLETE", "POST-TRAINING VALIDATION", "ALL PHASES COMPLETE"]),
+        ("ray", ["LOAD WEIGHTS", "TOKENIZE", "GENERATE"]),
+        ("ranks", ["Ranks, by the time that each spent", "Others waited", "COMPUTE"]),
+    ],
+)
+def test_the_page_of_each_framework_has_a_picture_of_what_it_tells(name: str, shown: list[str]) -> None:
+    page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    assert f"](images/{name}.svg)" in page
+    picture = (ROOT / "docs" / "images" / f"{name}.svg").read_text(encoding="utf-8")
+    text = html.unescape(re.sub(r"<[^>]+>", "", picture)).replace("\xa0", " ")
+    assert [words for words in shown if words not in text] == []
 
 
 def test_links_between_pages_lead_somewhere() -> None:

@@ -46,6 +46,11 @@ def test_a_run_that_was_killed_does_not_last_until_the_next_one_in_its_log() -> 
         many.add(number * 10 + 5.0, 5.0)
     many.add(103.0, 96.0)  # lies in what was merged
     assert many.seconds == pytest.approx(2500 + 48, abs=10)
+    moments = Spans()
+    for number in range(100):
+        moments.add(50.0 + number // 99, 0.0)
+    moments.add(50.0, 20.0)
+    assert moments.seconds == 20.0
     before = many.seconds
     many.add(-10.0, 5.0)
     assert many.seconds == pytest.approx(before + 5, abs=1e-6)

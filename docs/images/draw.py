@@ -81,7 +81,7 @@ def a_live_view(screen: Console) -> None:
         phase("TRAINING", total=35, unit="step", epochs=3, start=18) as training,
     ):
         for _ in range(2):
-            with training.step(epoch=3) as step:
+            with training.step() as step:
                 clock.advance(42)
                 step.log(loss=0.234, kl=0.012, finish_ratio=0.955)
         with (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from . import _process, _rich
+from . import _environment, _process, _rich
 from ._annotations import TYPE_CHECKING
 from ._environment import flag, rank
 from ._report import failure, shown, warn
@@ -29,6 +29,7 @@ class DefaultTracker(Tracker):
         if "PHASEWATCH_HEARTBEAT" in os.environ and not flag("PHASEWATCH_HEARTBEAT"):
             self.heartbeat = ()
         self._has_sinks = False
+        self._own_console: list[Sink] = []  # that nobody has configured
         self._named_log: JsonlSink | None = None  # that of the process that started this one
         self.listening = True  # until it is known that there is nobody
 
@@ -45,7 +46,8 @@ class DefaultTracker(Tracker):
         if not self._has_sinks:
             log = self._event_log()
             try:
-                self.use(sinks=[*log, *_console()])  # the log first: a console may hang
+                self._own_console = _console()
+                self.use(sinks=[*log, *self._own_console])  # the log first: a console may hang
             except Exception:
                 self.use(sinks=log)
                 failure("the console could not be made; phases are told to nobody until sinks are configured")
@@ -70,6 +72,12 @@ class DefaultTracker(Tracker):
         self.use(sinks=[self._named_log, *(sink for sink in self.sinks if sink is not before)])
         if before is not None:
             self._dispatcher.close([before])
+
+    def look_at_rank(self) -> None:
+        """Have no console of our own, if this process turns out to be one that does not speak."""
+        if self._has_sinks and not _speaks():
+            silent, self._own_console = self._own_console, []
+            self.use(sinks=[sink for sink in self.sinks if not any(sink is one for one in silent)])
 
     def emit(self, event: Event) -> None:
         """Hand an event to the sinks."""
@@ -115,11 +123,18 @@ class DefaultTracker(Tracker):
                 tracker.stalls = stalls
 
 
+def _asked() -> str:
+    return os.environ.get("PHASEWATCH_CONSOLE", "").strip().lower()
+
+
+def _speaks() -> bool:
+    return _asked() != "off" and bool(_asked() or not rank())  # of the ranks of a job, the first one speaks
+
+
 def _console() -> list[Sink]:
-    asked = os.environ.get("PHASEWATCH_CONSOLE", "").strip().lower()
-    if asked == "off" or (not asked and rank()):  # of the ranks of a job, the first one speaks
+    if not _speaks():
         return []
-    mode = asked or "auto"
+    mode = _asked() or "auto"
     _rich.prepare()
     from .sinks.console import MODES, ConsoleSink  # here: it imports rich, which an import of phasewatch must not
 
@@ -146,6 +161,16 @@ def event_log_of(tracker: Tracker) -> JsonlSink | None:
 
 default_tracker = DefaultTracker()
 Phase._home = default_tracker
+
+
+def know_rank(number: int) -> None:
+    """Take the rank of this process from a trainer that has started it itself, where no launcher has told it.
+
+    What it opens from now on tells it; the console is silent if it is not 0.
+    """
+    _environment.tell_rank(number)
+    _process.forget_places()
+    default_tracker.look_at_rank()  # it may have been there before a fork, or before the environment told
 
 
 def configure(

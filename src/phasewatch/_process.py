@@ -118,6 +118,12 @@ def place() -> Place:
     return known
 
 
+def forget_places() -> None:
+    """Look again where threads run: what is known of this process has changed."""
+    global _here
+    _here = _local()
+
+
 def _started_by_another() -> Process | None:
     carrier = os.environ.get("PHASEWATCH_PARENT")
     if not carrier:

@@ -55,8 +55,10 @@ class Spans:
     def _reach_back(self, begin: float, end: float, low: float, high: float, covered: float) -> float:
         """Make room for a span that begins among those that were merged; return from where on it is new."""
         if end <= high:
-            inside = max(0.0, end - max(begin, low)) * (1 - covered / (high - low))
-            new = inside + max(0.0, min(end, low) - begin)
+            inside = end - max(begin, low)
+            if inside > 0:
+                inside *= 1 - covered / (high - low)
+            new = max(0.0, inside) + max(0.0, min(end, low) - begin)
             self.seconds += new
             self._merged = (min(begin, low), high, covered + new)
             return end

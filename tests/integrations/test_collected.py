@@ -170,3 +170,19 @@ def test_one_does_not_wait_for_ever() -> None:
     counts = iter(range(10_000))
     settle(lambda: next(counts), clock, clock.advance)
     assert 2 <= clock() - begun < 2.1
+
+
+def test_a_sink_that_is_closed_sends_what_waits_and_nothing_after_that() -> None:
+    wire, events = Wire(), some_events(3)
+    sink = wire.sink()
+    sink.emit(events[0])
+    assert wire.sent.wait(PATIENCE)
+    sink.emit(events[1])
+    sink.close()
+    sink.emit(events[2])
+    sink.flush()
+    thread = sink._thread
+    assert thread is not None
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+    assert wire.events == events[:2]

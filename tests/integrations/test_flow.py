@@ -142,3 +142,29 @@ def test_a_copy_of_an_object_has_its_own_method(phaselog: PhaseLog, copied: Any)
 def test_a_method_that_is_gone_is_an_error_of_the_installer() -> None:
     with pytest.raises(AttributeError):
         surround(Trainer, "gone", lambda: None)
+
+
+class Block:
+    """What notes how it was left."""
+
+    def __init__(self) -> None:
+        self.left: list[Any] = []
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *how: Any) -> None:
+        self.left.append(how)
+
+
+def test_what_is_around_a_call_is_left_as_a_with_block_is() -> None:
+    trainer, block = Trainer(), Block()
+    surround(trainer, "save", lambda *_: block)
+    assert trainer.save.__name__ == "save"
+    trainer.save("here")
+    with pytest.raises(OSError, match="no room") as raised:
+        trainer.save("full")
+    (none, (kind, error, traceback)) = block.left
+    assert none == (None, None, None)
+    assert (kind, error) == (OSError, raised.value)
+    assert traceback is not None

@@ -282,6 +282,79 @@ def test_numbers_that_come_late_are_never_those_of_another_step(mocker: MockerFi
     assert told == [{"loss": 1.0}, {"loss": 3.0}]  # of the first and of the last
 
 
+class Saver:
+    """What saves a model, as Keras has it."""
+
+    def __init__(self, save_freq: object, save_best_only: bool = False) -> None:
+        self.save_freq, self.save_best_only = save_freq, save_best_only
+
+
+@pytest.mark.parametrize(
+    ("options", "savers", "planned"),
+    [
+        ({}, [], {}),
+        ({"validation_data": ("x", "y")}, [], {"PERIODIC VALIDATION": 3, "POST-TRAINING VALIDATION": 1}),
+        ({"validation_split": 0.2, "validation_freq": 2}, [], {"PERIODIC VALIDATION": 1, "POST-TRAINING VALIDATION": 1}),
+        ({"validation_data": "x", "validation_freq": 3}, [], {"PERIODIC VALIDATION": 1}),
+        ({"validation_data": "x", "validation_freq": [1, 4]}, [], {}),  # at no steady pace
+        ({}, [Saver("epoch")], {"CHECKPOINT SAVING": 4}),
+        ({}, [Saver(5)], {"CHECKPOINT SAVING": 2}),
+        ({}, [Saver("epoch", save_best_only=True)], {}),  # nobody knows when
+        ({}, [Saver("epoch"), Saver("epoch")], {}),
+    ],
+)
+def test_the_plan_has_what_fit_was_asked_for(
+    mocker: MockerFixture, phaselog: PhaseLog, options: dict[str, Any], savers: list[Any], planned: dict[str, int]
+) -> None:
+    class Model:
+        steps_per_execution = 1
+
+        def fit(self, x: Any, validation_data: Any = None, validation_split: float = 0.0, validation_freq: Any = 1,
+                callbacks: Any = ()) -> Any:  # fmt: skip
+            callbacks[0].on_train_begin()
+            callbacks[0].on_epoch_begin(0)
+            return list(callbacks[0]._plan.known.phases())
+
+        evaluate = predict = save = save_weights = lambda self: None
+
+    keras: Any = ModuleType("keras")
+    params = {"steps": 3, "epochs": 4}
+    keras.Model, keras.callbacks = (
+        Model,
+        SimpleNamespace(Callback=type("Callback", (), {"params": params}), ModelCheckpoint=Saver, BackupAndRestore=Saver),
+    )
+    mocker.patch.dict(sys.modules, {"keras": keras})
+    sys.modules.pop("phasewatch.integrations.keras", None)
+    callback = importlib.import_module("phasewatch.integrations.keras").PhasewatchCallback()
+    found = [name for name, _ in Model().fit("x", callbacks=[callback, *savers], **options)]
+    assert {name: found.count(name) for name in found if name != "TRAINING STEP"} == planned
+    assert found.count("TRAINING STEP") == 12
+
+
+def test_a_save_inside_of_one_that_the_program_tells_is_not_told_again(mocker: MockerFixture, phaselog: PhaseLog) -> None:
+    class Model:
+        def fit(self, callbacks: Any = ()) -> None:
+            callbacks[0].set_model(self)
+            with phasewatch.phase("CHECKPOINT SAVING"):
+                self.save("a.keras")
+            self.save("b.keras")
+
+        evaluate = predict = save_weights = lambda self: None
+
+        def save(self, filepath: str) -> None: ...
+
+    keras: Any = ModuleType("keras")
+    base = type("Callback", (), {"params": None, "set_model": lambda self, model: None})
+    keras.Model, keras.callbacks = Model, SimpleNamespace(Callback=base, ModelCheckpoint=Saver, BackupAndRestore=Saver)
+    mocker.patch.dict(sys.modules, {"keras": keras})
+    sys.modules.pop("phasewatch.integrations.keras", None)
+    integration = importlib.import_module("phasewatch.integrations.keras")
+    Model().fit(callbacks=[integration.PhasewatchCallback()])  # where `fit` is looked up before there is a callback
+    saved = [event.phase for event in phaselog.events if isinstance(event, PhaseEnded)]
+    paths = [phase.attributes.get("path") for phase in saved if phase.name == "CHECKPOINT SAVING"]
+    assert paths == [None, "b.keras"]
+
+
 def test_methods_that_have_moved_are_told_once_and_the_others_are_surrounded(
     mocker: MockerFixture, phaselog: PhaseLog
 ) -> None:

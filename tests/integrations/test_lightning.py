@@ -296,6 +296,28 @@ def test_the_other_package_of_lightning_works_as_well_and_the_entry_point_wakes_
         assert text.count("ALL PHASES COMPLETE") == (woken == "asked")
 
 
+@trainers
+@pytest.mark.parametrize("strategy", ["ddp", "ddp_fork"])
+def test_of_ranks_that_lightning_starts_itself_the_first_one_speaks_and_all_record(strategy: str, tmp_path: Path) -> None:
+    program = PROGRAM.with_name("lightning_ranks.py")
+    around = {k: v for k, v in os.environ.items() if not k.startswith(("PHASEWATCH_", "COV")) and not k.endswith("RANK")}
+    done = subprocess.run(
+        [sys.executable, program, tmp_path, strategy],
+        env=around | {"PYTHONIOENCODING": "utf-8"}, capture_output=True, encoding="utf-8", timeout=180, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    facts = [json.loads((tmp_path / f"facts{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1)]
+    assert done.stdout.count("[META] PHASE: TRAINING STEP") == facts[0]["steps"] == 3
+    assert done.stdout.count("[META] ALL PHASES COMPLETE") == 1
+    assert sorted(path.name.split("-")[1] for path in (tmp_path / "logs").iterdir()) == ["rank0", "rank1"]
+    timeline = phasewatch.Timeline.from_events(phasewatch.read(tmp_path / "logs"))
+    places = [(node.place.rank, node.place.process) for node in timeline.nodes() if node.place is not None]
+    assert set(places) == {(one["rank"], one["process"]) for one in facts}
+    summary = phasewatch.summarize(phasewatch.read(tmp_path / "logs"))
+    steps: Any = summary.kind("TRAINING", "TRAINING STEP")
+    assert (summary.ranks, steps.count) == ([0, 1], 2 * 3)
+
+
 def test_the_entry_points_sleep_unless_they_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     for value in (None, "", "0", "false"):
         monkeypatch.delenv("PHASEWATCH_LIGHTNING", raising=False)
@@ -363,6 +385,40 @@ def a_trainer(callback: Any, **options: Any) -> Any:
 
 def logged(phaselog: PhaseLog) -> list[Any]:
     return [dict(event.values) for event in phaselog.events if isinstance(event, MetricsLogged)]
+
+
+@pytest.mark.parametrize(
+    ("options", "planned"),
+    [
+        ({"enable_validation": True, "max_epochs": 3}, {"PERIODIC VALIDATION": 2, "POST-TRAINING VALIDATION": 1}),
+        ({"enable_validation": True, "max_epochs": 5, "check_val_every_n_epoch": 2}, {"PERIODIC VALIDATION": 2}),
+        ({"enable_validation": True, "val_check_batch": 2}, {"PERIODIC VALIDATION": 1, "POST-TRAINING VALIDATION": 1}),
+        ({"enable_validation": True, "val_check_batch": 3}, {}),  # at no steady pace
+        ({"enable_validation": True, "num_val_batches": [0]}, {}),
+        ({"global_step": 8, "max_epochs": 1}, {}),  # all of it was done before
+    ],
+)
+def test_the_plan_has_the_validations_of_the_trainer(
+    mocker: MockerFixture, options: dict[str, Any], planned: dict[str, int]
+) -> None:
+    trainer = a_trainer(None, callbacks=[], **{"num_val_batches": [2], **options})
+    outlook = without_lightning(mocker)._Outlook(trainer, SimpleNamespace(automatic_optimization=True))
+    counts = outlook.plan().counts()
+    steps = counts.pop("TRAINING STEP", 0)
+    assert counts == planned
+    assert (outlook.total, steps) == ((None, 0) if "global_step" in options else (4 * trainer.max_epochs,) * 2)
+
+
+@pytest.mark.parametrize(("size", "told"), [(2, [1]), (1, [])])
+def test_a_trainer_of_several_processes_tells_which_of_them_this_is(
+    mocker: MockerFixture, phaselog: PhaseLog, size: int, told: list[int]
+) -> None:
+    integration, ranks = without_lightning(mocker), list[int]()
+    mocker.patch.object(integration, "know_rank", ranks.append)
+    callback = integration.PhasewatchCallback()
+    callback.setup(a_trainer(callback, world_size=size, global_rank=1), None, stage="fit")
+    callback.teardown(None, None, stage="fit")
+    assert ranks == told
 
 
 def test_a_metric_of_a_step_is_new_in_the_memory_that_it_had_two_batches_ago(

@@ -239,6 +239,34 @@ def test_what_a_main_task_submits_is_in_the_log_of_its_run(local: tuple[Recorded
     assert [paths.get(id) for id, *_ in tasks] == [("EXPORT", "TASK"), ("EXPORT", "TASK", "TASK")]
 
 
+# Clusters one after the other, and two drivers of one.
+
+
+@pytest.mark.trainers
+def test_each_driver_of_each_cluster_has_its_own_record_and_a_shared_actor_works_for_whoever_calls(tmp_path: Path) -> None:
+    program = started("ray_again.py", tmp_path)
+    try:
+        output, errors = program.communicate(timeout=PATIENCE)
+    finally:
+        end(program)
+    assert program.returncode == 0, errors
+    told = json.loads(output.splitlines()[-1])
+    assert set(told) == {"first1", "first2", "second", "afterwards"}
+    for name, work in told.items():
+        recorded = Recorded({}, tmp_path / f"{name}.jsonl")
+        (root,) = recorded.timeline.roots
+        (outer,) = root.children
+        assert [node.id for node in outer.children] == [id for id, *_ in work]
+        assert [node.name for node in outer.children] == ["TASK", "WORK", "PART", "PART", "ASYNC PART", "ASYNC PART"]
+        for id, around, process in work:
+            place = recorded.node(id).place
+            assert place is not None
+            assert (around, place.process, recorded.node(id).status) == (outer.id, process, "completed")
+    # It was one and the same actor, in between for the other driver.
+    (first, second, again) = (told[name][1] for name in ("first2", "second", "afterwards"))
+    assert first[2] == second[2] == again[2]
+
+
 # What needs no Ray.
 
 
@@ -411,6 +439,26 @@ def test_a_twin_is_made_once_and_forgotten_with_what_it_was_made_of() -> None:
     assert not twins._made
     failing = integration._Twins(lambda plain: 1 / 0)
     assert failing.of(twins) is failing.of(twins) is None
+
+
+def test_what_a_task_has_told_is_sent_when_it_is_over(here: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    done: list[str] = []
+    sink = SimpleNamespace(flush=lambda: done.append("sent"), close=lambda: None, name="phasewatch-other", log="/elsewhere")
+    here.sink = sink
+    with integration.arrive(sent_by("other", "", Path("/elsewhere"), collect=True), lasting=False):
+        assert not done
+    assert done == ["sent"]
+
+
+def test_to_leave_a_cluster_waits_for_what_is_on_its_way_before_it_does(here: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = a_ray(monkeypatch)
+    done: list[object] = []
+    vars(ray).update(shutdown=done.append, exceptions=SimpleNamespace(ActorUnavailableError=OSError))
+    monkeypatch.setattr(integration, "_settle", lambda: done.append("settled"))
+    ((owner, name, shutdown),) = integration._seams_of_the_end(ray)
+    assert (owner, name) == (ray, "shutdown")
+    shutdown("left")
+    assert done == ["settled", "left"]
 
 
 def test_the_end_waits_for_what_is_on_its_way_to_the_collector(here: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -438,16 +438,51 @@ def test_a_failure_of_ours_is_logged_and_the_trainer_goes_on(many: Done) -> None
     assert many.run("broken").status == "completed"
 
 
+# Under torchrun.
+
+
+@pytest.mark.trainers
+def test_only_the_main_process_speaks_and_all_record(tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PHASEWATCH_", "COV"))}
+    done = subprocess.run(
+        [*torchrun, str(PROGRAMS / "transformers_ranks.py"), str(tmp_path)],
+        env=environment | {"PYTHONIOENCODING": "utf-8", "OMP_NUM_THREADS": "1"},
+        capture_output=True, encoding="utf-8", timeout=180, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    facts = [json.loads((tmp_path / f"facts{rank}.json").read_text(encoding="utf-8")) for rank in (0, 1)]
+    steps = facts[0]["steps"]
+    assert titles(done.stdout).count("PHASE: TRAINING STEP") == steps == 3
+    assert titles(done.stdout).count("PHASE: VALIDATION") == len(evaluations(facts[0]["history"])) == 2
+    assert titles(done.stdout)[-1].startswith("ALL PHASES COMPLETE")
+    runs = phasewatch.Timeline.from_events(phasewatch.read(tmp_path / "logs")).roots
+    known = {run.place.rank: run for run in runs if run.place is not None}
+    places = {(run.place.rank, run.place.process) for run in runs if run.place is not None}
+    assert places == {(one["rank"], one["process"]) for one in facts}
+    for one in facts:
+        run = known[one["rank"]]
+        assert [node.step for node in all_of(run, "TRAINING STEP")] == list(range(1, steps + 1))
+        # All batches of all processes are one validation.
+        assert [node.counters for node in all_of(run, "VALIDATION")] == [{"samples": 10}] * 2
+    # What the trainer logs, it logs in the main process.
+    assert {node.step: node.metrics["loss"] for node in all_of(known[0], "TRAINING STEP")} == losses(facts[0]["history"])
+
+
 # TRL.
 
 
 @pytest.mark.trainers
-def test_supervised_fine_tuning_is_a_training_as_any(trl: Done) -> None:
-    run, history = trl.run("sft"), trl.facts["sft"]["history"]
+@pytest.mark.parametrize(
+    ("name", "metric"), [("sft", "mean_token_accuracy"), ("dpo", "rewards/margins"), ("reward", "accuracy")]
+)
+def test_fine_tuning_of_other_kinds_is_a_training_as_any(trl: Done, name: str, metric: str) -> None:
+    run, history = trl.run(name), trl.facts[name]["history"]
     assert {node.step: node.metrics["loss"] for node in all_of(run, "TRAINING STEP")} == losses(history)
     validated = [(node.step or 0, node.metrics["eval_loss"]) for node in all_of(run, *VALIDATIONS)]
     assert validated == evaluations(history)
-    assert "mean_token_accuracy" in all_of(run, "TRAINING STEP")[0].metrics
+    assert metric in all_of(run, "TRAINING STEP")[0].metrics
+    assert not [node.name for node in all_of(run, "TRAINING STEP") if node.children]
     assert [node.step for node in all_of(run, "CHECKPOINT SAVING")] == [3, 4]
 
 
@@ -494,7 +529,7 @@ def test_the_parts_are_silent_unless_they_are_asked_for(trl: Done) -> None:
 def test_trl_trains_the_same_without(trl: Done, tmp_path: Path) -> None:
     bare = Done(tmp_path / "without", "trl_whole.py", "without")
     assert bare.status == 0, bare.errors
-    for name in ("sft", "grpo", "shown"):
+    for name in ("sft", "dpo", "reward", "grpo", "shown"):
         assert without_times(trl.facts[name]["history"]) == without_times(bare.facts[name]["history"])
         files = saved_files(trl.folder / name)
         assert len(files) > 10

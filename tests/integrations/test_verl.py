@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import inspect
 import json
 import logging
 import os
@@ -10,6 +12,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -70,24 +73,24 @@ def test_install_imports_nothing_of_verl(other_verl: Path) -> None:
 def test_the_trainer_is_held_when_it_is_imported_and_the_module_looks_as_it_would(other_verl: Path) -> None:
     verl.install()
     module = importlib.import_module("verl.trainer.ppo.ray_trainer")
-    assert module.RayPPOTrainer.__init__ is not object.__init__
+    assert module.RayPPOTrainer.__new__ is not object.__new__
     assert module.__spec__ is not None
     assert type(module.__loader__).__name__ == type(module.__spec__.loader).__name__ == "SourceFileLoader"
 
 
 def test_a_trainer_that_is_imported_already_is_held_at_once(other_verl: Path) -> None:
     module = importlib.import_module("verl.trainer.ppo.ray_trainer")
-    assert module.RayPPOTrainer.__init__ is object.__init__
+    assert module.RayPPOTrainer.__new__ is object.__new__
     verl.install()
-    assert module.RayPPOTrainer.__init__ is not object.__init__
+    assert module.RayPPOTrainer.__new__ is not object.__new__
 
 
 def test_to_install_again_puts_nothing_around_what_is_held(other_verl: Path) -> None:
     verl.install()
     module = importlib.import_module("verl.trainer.ppo.ray_trainer")
-    held = module.RayPPOTrainer.__init__
+    held = module.RayPPOTrainer.__new__
     verl.install()
-    assert module.RayPPOTrainer.__init__ is held
+    assert module.RayPPOTrainer.__new__ is held
     assert [type(finder) for finder in sys.meta_path].count(verl._Finder) == 1
 
 
@@ -114,7 +117,7 @@ def test_a_version_whose_seams_have_moved_is_told_of_once_and_left_alone(other_v
         module = importlib.import_module("verl.trainer.ppo.ray_trainer")
     assert len(told) == 1
     trainer = getattr(module, "RayPPOTrainer", None) or module.Trainer
-    assert trainer.__init__ is object.__init__
+    assert trainer.__new__ is object.__new__
     assert trainer().fit() == "fit"
 
 
@@ -127,6 +130,78 @@ def test_a_trainer_without_what_is_looked_for_is_trained_all_the_same(
         assert [trainer.init_workers(), trainer.fit(), trainer._validate()] == ["init_workers", "fit", "_validate"]
     assert caplog.records
     assert phasewatch.current() is None
+
+
+def test_a_trainer_whose_fit_is_a_coroutine_is_left_as_it_is(other_verl: Path) -> None:
+    verl.install()
+    base = importlib.import_module("verl.trainer.ppo.ray_trainer").RayPPOTrainer
+
+    class Asynchronous(base):  # type: ignore[misc, valid-type]  # a class of verl
+        async def fit(self) -> str:
+            return "fit"
+
+    plain = Asynchronous.fit
+    with contextlib.closing(Asynchronous().fit()):
+        pass
+    assert Asynchronous.fit is plain
+    assert not hasattr(base._validate, "phasewatch_held")
+
+
+class Settings(dict[str, Any]):
+    """As OmegaConf: a mapping, and by attribute."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self[name]
+
+
+def a_trainer(**settings: Any) -> Any:
+    """A trainer of verl that has a configuration and nothing else."""
+    return SimpleNamespace(config=Settings(trainer=Settings(total_epochs=1, **settings)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "only"),
+    [({}, False), ({"val_only": True}, True), ({"val_only": True, "val_before_train": False}, False)],  # then verl trains
+)
+def test_a_run_is_one_of_validation_only_where_verl_takes_it_for_one(settings: dict[str, Any], only: bool) -> None:
+    assert verl._Plan(a_trainer(**settings)).validates_only is only
+
+
+def test_v1_says_itself_how_many_steps_an_epoch_has() -> None:
+    assert verl._steps_per_epoch(SimpleNamespace(steps_per_epoch=7, train_dataloader=[1, 2])) == 7
+    assert verl._steps_per_epoch(SimpleNamespace(train_dataloader=[1, 2])) == 2
+    assert verl._steps_per_epoch(SimpleNamespace()) is None
+
+
+def test_a_part_whose_timer_cannot_begin_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def __enter__(self) -> None:
+            raise ValueError("no clock")
+
+    ended: list[Any] = []
+    life = SimpleNamespace(begin_part=str.upper, end_part=lambda part, error: ended.append((part, error)))
+    monkeypatch.setattr(verl._here, "life", life, raising=False)
+    timer = verl._timer(lambda name, *_: Broken())
+    with pytest.raises(ValueError, match="no clock") as raised:
+        timer("gen", {}).__enter__()
+    assert ended == [("GEN", raised.value)]
+
+
+def test_what_a_trainer_warns_of_when_it_is_made_is_told_of_who_makes_it(other_verl: Path) -> None:
+    path = other_verl / "trainer/ppo/ray_trainer.py"
+    init = """
+    def __init__(self, config, *, device=None):
+        import warnings
+        warnings.warn("deprecated", FutureWarning, stacklevel=2)
+        self.given = config, device
+"""
+    path.write_text(path.read_text() + init)
+    verl.install()
+    trainer = importlib.import_module("verl.trainer.ppo.ray_trainer").RayPPOTrainer
+    with pytest.warns(FutureWarning, match="deprecated") as told:
+        assert trainer("mine", device="cpu").given == ("mine", "cpu")
+    assert [one.filename for one in told] == [__file__]
+    assert str(inspect.signature(trainer)) == "(config, *, device=None)"
 
 
 @pytest.mark.parametrize(("value", "installed"), [("1", True), ("yes", True), ("0", False), ("off", False), ("", False)])
@@ -226,6 +301,8 @@ def check_whole(run: Any, facts: Any) -> None:
     assert [f"global_step_{node.step}" for node in all_of(run, "CHECKPOINT SAVING")] == list(facts["saved"])
     means = [all_of(node, "VALIDATION")[0].means["reward"] for node in all_of(run, *VALIDATIONS)]
     assert means == pytest.approx([metrics[CORE] for metrics in logged.values() if CORE in metrics])
+    told = [all_of(node, "VALIDATION")[0].metrics[CORE] for node in all_of(run, *VALIDATIONS)]
+    assert told == pytest.approx(means)  # verl's own figure, beside the running mean
     for validation in all_of(run, "VALIDATION"):
         assert (validation.done, validation.total, validation.counters["questions"]) == (3, 3, 10)
     (training,) = all_of(run, "TRAINING")
@@ -255,6 +332,11 @@ def test_verl_trains_the_same_with_and_without(many: Done) -> None:
 @pytest.mark.trainers
 def test_a_whole_run_is_what_verl_says_of_it(many: Done) -> None:
     check_whole(many.run("whole"), many.facts["whole"])
+
+
+@pytest.mark.trainers
+def test_the_fit_of_a_derived_trainer_is_over_when_all_of_it_is(many: Done) -> None:
+    assert (many.facts["without"]["told"], many.facts["whole"]["told"]) == (False, True)
 
 
 @pytest.mark.trainers
@@ -342,6 +424,13 @@ def test_a_resumed_run_starts_at_its_step(many: Done) -> None:
 
 
 @pytest.mark.trainers
+def test_saves_that_verl_leaves_out_while_the_critic_warms_up_are_not_held_against_the_run(many: Done) -> None:
+    assert [node.step for node in all_of(many.run("warmup"), "CHECKPOINT SAVING")] == [4]
+    assert list(many.facts["warmup"]["saved"]) == ["global_step_4"]
+    assert "PLAN" not in many.told("warmup")
+
+
+@pytest.mark.trainers
 def test_phases_hang_under_what_the_program_has_open(many: Done) -> None:
     run = many.run("inside")
     assert run.name == "mine"
@@ -357,7 +446,7 @@ def test_a_trainer_that_is_never_trained_has_no_other_inside_of_its_run(many: Do
 
 @pytest.mark.trainers
 def test_in_a_ray_actor_the_environment_alone_is_enough(ray: Done) -> None:
-    legacy, v1, _ = ray.runs("log")
+    legacy, v1, *_ = ray.runs("log")
     assert ray.facts["lazy"], "importing verl imported the trainer"
     check_whole(legacy, ray.facts["legacy"])
     assert "[META] PHASE: TRAINING START" in ray.text
@@ -387,3 +476,21 @@ def test_what_fails_in_v1_is_told_where_it_failed(ray: Done) -> None:
     failed = ray.runs("log")[2]
     assert failed.status == "failed"
     assert all_of(failed, "update_actor")[-1].status == "failed"
+
+
+@pytest.mark.trainers
+def test_v1_that_only_validates_says_so_and_one_that_is_resumed_starts_at_its_step(ray: Done) -> None:
+    _, _, _, only, resumed = ray.runs("log")
+    assert (only.status, outline(only)) == ("completed", WHOLE[:2])
+    assert titles(unfolded(ray.text)).count("PHASE: COMPLETE - Validation Only Mode") == 1
+    facts = ray.facts["v1_resumed"]
+    (training,) = all_of(resumed, "TRAINING")
+    assert (training.phase.start, training.done, training.total) == (3, 4, 4)
+    assert [node.step for node in all_of(resumed, "TRAINING STEP")] == list(by_step(facts)) == [4]
+    assert outline(resumed) == [WHOLE[0], WHOLE[2], *WHOLE[-3:]]
+    assert [f"global_step_{node.step}" for node in all_of(resumed, "CHECKPOINT SAVING")] == list(facts["saved"])
+
+
+def unfolded(text: str) -> str:
+    """What Ray prints of its workers, without what it puts before each line."""
+    return re.sub(r"^(\x1b\[\d+m)?\(.*?pid=\d+\)(\x1b\[0m)? ", "", text, flags=re.MULTILINE)

@@ -3,8 +3,8 @@
     model.fit(..., callbacks=[PhasewatchCallback()])
 
 A callback is not told that one of them begins to prepare its data, that it failed, or that the model is saved. So these
-methods of `keras.Model` are surrounded, once in a process, when the first callback is made; a call without a
-`PhasewatchCallback` is done as it was.
+methods of `keras.Model` are surrounded when this is imported: in `model.fit(..., callbacks=[PhasewatchCallback()])` the
+method is looked up before the callback is made. A call without a `PhasewatchCallback` is done as it was.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class PhasewatchCallback(keras.callbacks.Callback):
         self._doing: str | None = None  # which of them
         self._owner: Any = None  # the model; Keras' own name for it may make the model wait
         self._forget()
-        _install()
+        _warn_of_missing()
 
     def _forget(self) -> None:
         self._thread = 0  # in which it happens
@@ -331,7 +331,6 @@ def _saves_every(callbacks: Any, steps: int) -> int:
 
 _SAVES = ("save", "save_weights")
 _at_work: list[PhasewatchCallback] = []  # those with phases open
-_is_installed = False
 
 
 class _Call:
@@ -349,21 +348,23 @@ class _Call:
             self._callback._close(error)
 
 
-def _install() -> None:
-    """Put something around the methods of all models, once."""
-    global _is_installed
-    if _is_installed:
-        return
-    _is_installed = True
+def _install() -> list[str]:
+    """Put something around the methods of all models; return those that are not there."""
     missing = []
     for name in (*_MESSAGES, *_SAVES):
         try:
             surround(keras.Model, name, _around_save if name in _SAVES else _around_call(name))
         except AttributeError:
             missing.append(name)
+    return missing
+
+
+def _warn_of_missing() -> None:
+    missing = ", ".join(_missing)
+    _missing.clear()
     if missing:
         warnings.warn(
-            f"PhasewatchCallback: keras.Model has no {', '.join(missing)}. How fit, evaluate or predict begin and fail, or "
+            f"PhasewatchCallback: keras.Model has no {missing}. How fit, evaluate or predict begin and fail, or "
             "what is saved, is not told; all else is. Try another version of phasewatch, or open phases by hand",
             PhasewatchWarning,
             stacklevel=3,
@@ -394,3 +395,6 @@ def _around_save(model: Any, *args: Any, **kwargs: Any) -> AbstractContextManage
     callback._end_step()  # a callback before this one saves at the end of a batch
     path = kwargs.get("filepath", args[0] if args else "")
     return phase(_SAVING, step=callback._done(), path=str(path))
+
+
+_missing = _install()

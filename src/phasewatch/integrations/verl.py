@@ -153,14 +153,30 @@ def _hold(module: ModuleType) -> None:
         return
     from verl.utils.tracking import Tracking
 
-    if not _is_held(trainer, "__init__"):
-        surround(trainer, "__init__", lambda one, *_, **__: _hold_class(type(one), seams))
-        _mark(trainer, "__init__")
+    if not _is_held(trainer, "__new__"):
+        trainer.__new__ = _new(trainer, seams)
+        _mark(trainer, "__new__")
     if not _is_held(Tracking, "log"):
         surround(Tracking, "log", _logging)
         _mark(Tracking, "log")
 
 
+def _new(trainer: Any, seams: _Seams) -> staticmethod[..., Any]:
+    """Return what makes an object of a trainer, or of a class that is derived from it, and holds that first.
+
+    The trainer's ``__init__`` is left as it is: what it warns of is told of the line that has called it.
+    """
+    plain = trainer.__new__
+
+    def new(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        _hold_class(cls, seams)
+        return plain(cls) if plain is object.__new__ else plain(cls, *args, **kwargs)
+
+    new.__wrapped__ = trainer.__init__  # type: ignore[attr-defined]  # where inspect finds the signature
+    return staticmethod(new)
+
+
+@contained
 def _hold_class(trainer: type, seams: _Seams) -> None:
     """Hold the methods of a trainer wherever it has them from, since a class derived from verl's may have its own."""
     arounds = {seams.init: _initializing, "fit": _fitting, "_save_checkpoint": _saving}

@@ -13,7 +13,7 @@ os.environ.update(
 import torch
 from datasets import Dataset, disable_progress_bars
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM, Qwen2ForSequenceClassification
 
 torch.set_num_threads(1)
 disable_progress_bars()
@@ -29,10 +29,20 @@ def tokenizer() -> Any:
 
 def model() -> Any:
     torch.manual_seed(0)
+    return Qwen2ForCausalLM(_shape())
+
+
+def judge() -> Any:
+    """A model that gives a text a number."""
+    torch.manual_seed(0)
+    return Qwen2ForSequenceClassification(_shape(num_labels=1))
+
+
+def _shape(**more: Any) -> Any:
     shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "max_position_embeddings": 128}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
     special = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 1}
-    return Qwen2ForCausalLM(Qwen2Config(vocab_size=len(WORDS), **shape, **heads, **special))
+    return Qwen2Config(vocab_size=len(WORDS), **shape, **heads, **special, **more)
 
 
 def prompts(count: int) -> Any:
@@ -51,3 +61,8 @@ def sums(count: int) -> Any:
 
 def texts(count: int) -> Any:
     return Dataset.from_list([{"text": row["prompt"]} for row in prompts(count)])
+
+
+def preferences(count: int) -> Any:
+    """Questions with an answer that is chosen over another one."""
+    return Dataset.from_list([{**row, "chosen": " 7", "rejected": " 3"} for row in prompts(count)])

@@ -1,4 +1,4 @@
-"""TRL's trainers that are made from the Trainer of transformers: GRPO, and supervised fine-tuning.
+"""TRL's trainers that are made from the Trainer of transformers: GRPO, supervised fine-tuning, preferences and their model.
 
 usage: trl_whole.py FOLDER with|without
 """
@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 import tiny  # first, since it says that there is no hub
-from trl import GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
+from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 
 
 def distinct_words(completions: Any, **_: Any) -> list[float]:
@@ -44,6 +44,20 @@ def main(folder: str, mode: str) -> None:
     )  # fmt: skip
     sft.train()
     facts["sft"] = {"steps": sft.state.global_step, "history": sft.state.log_history}
+    dpo = DPOTrainer(
+        model=tiny.model(), ref_model=tiny.model(), args=DPOConfig(output_dir="dpo", max_steps=4, **common),
+        train_dataset=tiny.preferences(16), eval_dataset=tiny.preferences(8), processing_class=tiny.tokenizer(),
+        callbacks=callbacks(mode, "dpo"),
+    )  # fmt: skip
+    dpo.train()
+    facts["dpo"] = {"steps": dpo.state.global_step, "history": dpo.state.log_history}
+    reward = RewardTrainer(
+        model=tiny.judge(), args=RewardConfig(output_dir="reward", max_steps=4, **common),
+        train_dataset=tiny.preferences(16), eval_dataset=tiny.preferences(8), processing_class=tiny.tokenizer(),
+        callbacks=callbacks(mode, "reward"),
+    )  # fmt: skip
+    reward.train()
+    facts["reward"] = {"steps": reward.state.global_step, "history": reward.state.log_history}
     more = {"num_generations": 4, "max_completion_length": 8, "gradient_accumulation_steps": 2, "max_steps": 5}
     for name in ("grpo", "shown"):
         args = GRPOConfig(output_dir=name, **common, **more)

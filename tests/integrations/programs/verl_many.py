@@ -26,6 +26,7 @@ def train(name, folder, *overrides, **options):
         said["error"] = type(error).__name__
     finally:
         undo()
+    said["told"] = getattr(trainer, "is_told", None)
     said.update(logged=heard.logged, saved=toy.saved(kept), steps=getattr(trainer, "global_steps", None))
     return said
 
@@ -73,6 +74,7 @@ def main(folder):
     step = os.path.join(folder, "whole", "global_step_3")
     resume = ("trainer.resume_mode=resume_path", f"trainer.resume_from_path={step}", "trainer.val_before_train=False")
     results["resumed"] = told("resumed", folder, *resume)
+    results["warmup"] = told("warmup", folder, "trainer.critic_warmup=4", "trainer.val_before_train=False")
     results["inside"] = told("inside", folder, "trainer.test_freq=-1", "trainer.save_freq=-1", within="mine")
     never = toy.legacy_trainer(toy.config(os.path.join(folder, "never"), "trainer.use_v1=False"))
     results["second"] = told("second", folder, "trainer.val_only=True", before=never)

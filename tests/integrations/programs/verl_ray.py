@@ -30,6 +30,12 @@ class TaskRunner:
             if not only_v1:
                 error = RuntimeError("no memory")
                 results["v1_failed"] = self.v1(toy, settings, os.path.join(folder, "v1_failed"), (2, error))
+                settings.trainer.val_only = True
+                results["v1_val_only"] = self.v1(toy, settings, os.path.join(folder, "v1_val_only"))
+                settings.trainer.val_only = settings.trainer.val_before_train = False
+                settings.trainer.resume_mode = "resume_path"
+                settings.trainer.resume_from_path = os.path.join(folder, "v1", "global_step_3")
+                results["v1_resumed"] = self.v1(toy, settings, os.path.join(folder, "v1_resumed"))
         finally:
             transfer_queue.close()
         results["phases"] = "phasewatch.integrations.verl" in sys.modules

@@ -8,6 +8,7 @@ The policy is one logit a token, and an answer is as good as it holds the token 
 import hashlib
 import os
 import random
+import sys
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,8 @@ def legacy_trainer(settings, *, fails_at=None, validates=None):
 
         def fit(self):  # as derived trainers do
             super().fit()
+            watched = sys.modules.get("phasewatch")
+            self.is_told = watched is not None and watched.current() is not None
 
         def _compute_old_log_prob(self, batch):
             shape = batch.batch["responses"].shape
