@@ -268,7 +268,7 @@ class Lengths:
         new = self.count - self._weighed
         if self._weighed == 0 or self.count < _FEW:
             return new > 0
-        return new > self.count / (128 if self._new_seconds >= _SOON else 8)
+        return new > self.count / (128 if self._new_seconds >= _SOON else 4)
 
     def _seen(self) -> float:
         assert self._first is not None
