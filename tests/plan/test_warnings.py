@@ -180,3 +180,13 @@ def test_looking_a_plan_through_takes_no_time_however_long_it_is() -> None:
     plan = TrainingPlan(10**15, test_freq=7, save_freq=11)
     assert plan.counts()["PERIODIC VALIDATION"] == 10**15 // 7
     assert [warning.code for warning in plan.warnings()] == ["steps-not-saved"]
+
+
+@pytest.mark.parametrize(
+    ("at_last_step", "advice"),
+    [(False, "set test_freq, val_before_train or val_after_train"), (True, "set test_freq or val_before_train")],
+)
+def test_what_is_advised_is_there_in_that_trainer(at_last_step: bool, advice: str) -> None:
+    plan = TrainingPlan(3, val_batches=28, val_before_train=False, val_after_train=False, at_last_step=at_last_step)
+    (warning,) = (warning for warning in plan.warnings() if warning.code == "no-validation")
+    assert warning.advice == advice

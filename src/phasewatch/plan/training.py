@@ -274,7 +274,10 @@ class TrainingPlan(Schedule):
             yield PlanWarning(
                 "no-validation",
                 f"there is data to validate with, but with test_freq={freq} and none before or after training nothing does",
-                "set test_freq, val_before_train or val_after_train",
+                # Where the last step validates, as in verl, nothing is to validate after it.
+                "set test_freq or val_before_train"
+                if self.at_last_step
+                else "set test_freq, val_before_train or val_after_train",
             )
         elif freq == 0 or freq < _NEVER:
             yield _odd("test_freq", freq, f"no {_PERIODIC} runs")
