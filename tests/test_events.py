@@ -96,6 +96,16 @@ def test_mappings_that_are_not_given_are_empty() -> None:
     assert (ended.counters, ended.means, ended.metrics) == ({}, {}, {})
 
 
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [("update", ({"a": 1},)), ("setdefault", ("a", 1)), ("__setitem__", ("a", 1)), ("__ior__", ({"a": 1},))],
+)
+def test_what_one_record_has_nothing_of_cannot_be_filled_for_all(method: str, arguments: tuple[object, ...]) -> None:
+    with pytest.raises(TypeError, match="make a dict of it first"):
+        getattr(info().counters, method)(*arguments)
+    assert info().counters == {}
+
+
 def test_records_have_no_room_for_misspelt_fields() -> None:
     with pytest.raises(AttributeError):
         info().totl = 3  # type: ignore[attr-defined]  # the mistake under test

@@ -41,13 +41,12 @@ class Process(State):
         log: the path of that process's event log, if it was said.
     """
 
-    __slots__ = ("_of_ids", "attached", "lasting", "log", "number", "token")
+    __slots__ = ("attached", "lasting", "log", "number", "token")
 
     def __init__(self, origin: PhaseInfo | None = None, log: str | None = None) -> None:
         super().__init__("running")
         # From the system and not from `random`, whose state belongs to the program.
-        self.token = os.urandom(4).hex()
-        self._of_ids = f"{self.token}."
+        self.token = f"{os.urandom(4).hex()}."  # with which its ids begin
         self.number = os.getpid()
         # To what it is attached, for good and for the time of a block, the last one last. By identity, since several threads
         # may attach themselves and end that at once, and each of these is one step of a mapping.
@@ -63,7 +62,7 @@ class Process(State):
 
     def new_id(self) -> str:
         """Return an id that no other phase of any process has."""
-        return f"{self._of_ids}{next(_numbers)}"
+        return f"{self.token}{next(_numbers)}"
 
 
 PENDING = State("pending")

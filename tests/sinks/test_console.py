@@ -121,6 +121,27 @@ def test_in_a_notebook_too_the_table_is_text(a_run: PhaseLog, mocker: Any) -> No
     assert a_run.text == expected
 
 
+def test_phases_that_are_open_at_once_have_no_more_than_all_of_the_run(phaselog: PhaseLog) -> None:
+    begun, over = threading.Barrier(5), threading.Barrier(5)
+
+    def load() -> None:
+        with phase("LOAD"):
+            begun.wait(30)
+            over.wait(30)
+
+    with phasewatch.run("r"):
+        threads = [threading.Thread(target=load) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        begun.wait(30)
+        phaselog.clock.advance(10)
+        over.wait(30)
+        for thread in threads:
+            thread.join()
+    (row,) = (line for line in phaselog.text.splitlines() if line.startswith("Load "))
+    assert row.split() == ["Load", "4", "40s", "100.0%", "10.0s"]
+
+
 def test_a_run_that_took_no_time_has_no_shares(phaselog: PhaseLog) -> None:
     with phasewatch.run("r"), phase("A"):
         pass

@@ -296,3 +296,14 @@ def test_what_is_around_a_phase_ends_no_sooner() -> None:
     log.end(validation)
     log.start("TRAINING STEP", "u", "t", role="step", position=Position(3, 4, "step", elapsed=30.0, eta=9.0))
     assert [row.split()[-1] for row in log.rows() if "ETA" in row][1] == "9.0s", "it is told anew"
+
+
+def test_what_is_around_several_phases_ends_no_sooner_than_the_last_of_them() -> None:
+    log = Log()
+    run, training = log.start("grpo", "r", role="run", total=3), log.start("TRAINING", "t", "r", total=4)
+    validation = log.start("VALIDATION", "v", "t", total=28)
+    log.progress(training, 1, eta=50)
+    log.progress(run, 1, eta=40)
+    assert [row.split()[-1] for row in log.rows()] == ["40s", "50s", "--"]
+    log.progress(validation, 1, eta=5)
+    assert [row.split()[-1] for row in log.rows()] == ["50s", "50s", "5.0s"]

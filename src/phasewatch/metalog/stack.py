@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..events import PhaseEnded, PhaseInfo, PhaseStarted
+from ..events import NOTHING, PhaseEnded, PhaseInfo, PhaseStarted
 from .catalog import is_silent
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ _HOLDS: dict[str, frozenset[str]] = dict.fromkeys(_KNOWN, frozenset())
 _HOLDS |= dict.fromkeys(_VALIDATIONS, frozenset({"VALIDATION"}))
 _HOLDS["TRAINING"] = _OF_A_TRAINING | {"POST-TRAINING VALIDATION"}
 
-_NONE: Mapping[str, float] = {}
-
 
 class Open:
     """A phase that has begun, and what is known of it so far."""
@@ -45,9 +43,9 @@ class Open:
         self.info = info
         self.started = started
         self.done = info.start
-        self.counters: Mapping[str, float] = _NONE
-        self.means: Mapping[str, float] = _NONE
-        self.metrics: Mapping[str, float] = _NONE  # those that wait for its end
+        self.counters: Mapping[str, float] = NOTHING
+        self.means: Mapping[str, float] = NOTHING
+        self.metrics: Mapping[str, float] = NOTHING  # those that wait for its end
         self.ended: float | None = None  # when it must have ended, if it has
         self.error: PhaseEnded | None = None  # of the last phase inside that did not complete
         self.children: set[str] = set()  # names of what has begun directly inside

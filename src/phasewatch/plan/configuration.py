@@ -99,11 +99,12 @@ def arguments_of(source: Any, overrides: Iterable[str], given: Mapping[str, Any]
         OSError: a file that cannot be read.
         ImportError: YAML, without PyYAML.
     """
-    found = _found(source, _words(overrides, "overrides"))
+    words = _words(overrides, "overrides")
+    found = _found(source, words)
     unknown = {key: value for key, value in found.items() if is_missing(value) or (isinstance(value, str) and GAP in value)}
     found = {key: value for key, value in found.items() if key not in unknown and not is_nothing(value)}
     warnings = [_of_unknown(key, value) for key, value in unknown.items()]
-    warnings += _slips([*_words(overrides, "overrides"), *(source if isinstance(source, (list, tuple)) else ())])
+    warnings += _slips([*words, *(source if isinstance(source, (list, tuple)) else ())])
     values = _of_transformers(found, given, warnings)
     for key, option, read in _KEYS:
         if key in found:
