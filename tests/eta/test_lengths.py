@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import sys
+import threading
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -102,6 +103,51 @@ def test_brief_durations_that_another_thread_has_just_taken_are_not_taken_twice(
 
     lengths.add(Duration(6e-5))
     assert (lengths.count, lengths._seen()) == (2, 4.0)
+
+
+def test_a_group_is_closed_once_and_not_while_another_thread_weighs() -> None:
+    lengths = lengths_of([1.0, 2.0, 3.0])
+    with lengths._weighing:
+        lengths.add(4.0)
+        lengths.add(5.0)
+        assert [group.number for group in (*lengths._groups, lengths._open)] == [1, 1, 2]
+    lengths.add(6.0)
+    assert [group.number for group in (*lengths._groups, lengths._open)] == [1, 1, 3, 0]
+    assert lengths._seen() == 6.0
+
+    class Units(int):
+        def __radd__(self, other: float) -> float:
+            lengths.add(8.0)  # what another thread does, after this one has taken the group and before it closes it
+            return other + int(self)
+
+    lengths.add(7.0, Units(1))
+    assert all(group.number for group in lengths._groups)
+    assert lengths.left(1) is not None
+
+
+def test_threads_that_add_and_ask_at_once_disturb_nobody() -> None:
+    interval = sys.getswitchinterval()
+    failed = []
+
+    def hammer(lengths: Lengths) -> None:
+        try:
+            for number in range(100):
+                lengths.add(0.001 * (1 + number % 7))
+                lengths.left(10)
+        except Exception as error:
+            failed.append(error)
+
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(60):
+            threads = [threading.Thread(target=hammer, args=(lengths,)) for lengths in [Lengths()] * 3]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not failed
 
 
 @given(st.lists(st.sampled_from([30.0, 40.0]), min_size=2, max_size=40), st.randoms(use_true_random=False))

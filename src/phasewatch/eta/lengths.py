@@ -211,8 +211,12 @@ class Lengths:
         group.seconds += seconds
         group.logs += units * logarithm
         group.number += 1  # last, for who weighs in another thread
-        if group.number >= self._size:
-            self._close()
+        if group.number >= self._size and self._weighing.acquire(False):
+            try:
+                if group is self._open:  # no other thread has closed it meanwhile
+                    self._close()
+            finally:
+                self._weighing.release()
 
     def _draw_in(self, distance: float) -> float:
         """Return the logarithm as which one far from the level counts: a single one is no change, a few in a row are."""
@@ -223,7 +227,7 @@ class Lengths:
         return self._level + copysign(_OUTLYING * sqrt(self._spread_squared()), distance)
 
     def _close(self) -> None:
-        """Begin a new group, and make room for it."""
+        """Begin a new group, and make room for it. Who weighs in another thread must not meet one without durations."""
         groups = self._groups
         groups.append(self._open)
         self._open = _Group()
@@ -233,7 +237,7 @@ class Lengths:
             self._weighed_wholly = 0
         self._bunch = 1 + self.count // _BUNCHES
         if self._size >= _EAGER:
-            self._weigh(None)
+            self._weigh_alone(None)
 
     def left(self, units: float, whole: float | None = None) -> float | None:
         """Return the seconds that ``units`` units to come will take, or None if nothing is known.
@@ -285,8 +289,8 @@ class Lengths:
     def _spread_squared(self) -> float:
         return (self._noise + self._squares) / max(1, self.count - 1)
 
-    def _weigh(self, whole: float | None) -> None:
-        """Weigh the stories, unless another thread does."""
+    def _weigh(self, whole: float) -> None:
+        """Weigh the stories, unless another thread does or closes a group."""
         if self._weighing.acquire(False):
             try:
                 self._weigh_alone(whole)
