@@ -45,6 +45,20 @@ class Work:
         self.do("TRAINING STEP", seconds, training, is_unit=True)
 
 
+def test_while_a_step_goes_on_less_is_left_and_never_less_than_of_the_steps_after_it() -> None:
+    work = Work()
+    training = work.loop(total=5)
+    work.step(training)
+    work.step(training)
+    step = work.begin("TRAINING STEP", training, is_unit=True)
+    left = []
+    for _ in range(4):
+        left.append(work.left(training))
+        work.now += STEP / 2
+    assert left == [3 * STEP, 2.5 * STEP, 2 * STEP, 2 * STEP]
+    work.end(step)
+
+
 def seconds_of(name: str) -> float:
     return STEP if name == "TRAINING STEP" else SAVE if name == "CHECKPOINT SAVING" else VALIDATION
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 import sys
-import threading
 from collections.abc import Callable, Iterable
 
 import pytest
@@ -105,6 +104,11 @@ def test_brief_durations_that_another_thread_has_just_taken_are_not_taken_twice(
     assert (lengths.count, lengths._seen()) == (2, 4.0)
 
 
+def test_where_it_is_open_whether_there_was_a_change_the_forecast_lies_between_the_levels() -> None:
+    changed = [*noisy(30, mean=lambda _: 10.0, spread=0.2), *noisy(5, mean=lambda _: 20.0, spread=0.2, seed=1)]
+    assert 14.0 < left(lengths_of(changed), 1) < 19.0  # the mean of all is below 12
+
+
 def test_a_group_is_closed_once_and_not_while_another_thread_weighs() -> None:
     lengths = lengths_of([1.0, 2.0, 3.0])
     with lengths._weighing:
@@ -116,7 +120,7 @@ def test_a_group_is_closed_once_and_not_while_another_thread_weighs() -> None:
     assert lengths._seen() == 6.0
 
     class Units(int):
-        def __radd__(self, other: float) -> float:
+        def __radd__(self, other: float) -> float:  # type: ignore[override]  # what it adds to is a float
             lengths.add(8.0)  # what another thread does, after this one has taken the group and before it closes it
             return other + int(self)
 
@@ -125,28 +129,20 @@ def test_a_group_is_closed_once_and_not_while_another_thread_weighs() -> None:
     assert lengths.left(1) is not None
 
 
-def test_threads_that_add_and_ask_at_once_disturb_nobody() -> None:
-    interval = sys.getswitchinterval()
+def test_threads_that_add_and_ask_at_once_disturb_nobody(at_once: Callable[[Callable[[int], None], int], None]) -> None:
+    several = [Lengths() for _ in range(60)]
     failed = []
 
-    def hammer(lengths: Lengths) -> None:
+    def work(_: int) -> None:
         try:
-            for number in range(100):
-                lengths.add(0.001 * (1 + number % 7))
-                lengths.left(10)
+            for lengths in several:
+                for number in range(100):
+                    lengths.add(0.001 * (1 + number % 7))
+                    lengths.left(10)
         except Exception as error:
             failed.append(error)
 
-    sys.setswitchinterval(1e-6)
-    try:
-        for _ in range(60):
-            threads = [threading.Thread(target=hammer, args=(lengths,)) for lengths in [Lengths()] * 3]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-    finally:
-        sys.setswitchinterval(interval)
+    at_once(work, 3)
     assert not failed
 
 

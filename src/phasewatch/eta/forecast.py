@@ -238,7 +238,11 @@ class Forecast:
     def _still(self, kind: Kind) -> int:
         """Return how many of a planned kind have not begun."""
         assert kind.planned is not None
-        whole = next((running.units.total for running in kind.running if running.units is not None), kind.units)
+        whole = kind.units
+        for running in tuple(kind.running):
+            if running.units is not None:
+                whole = running.units.total
+                break
         if kind.planned == whole:  # a plan of 120 items, which are the units of one phase
             return 0
         return max(0, kind.planned - kind.ended - len(kind.running))
@@ -317,17 +321,24 @@ class Forecast:
         seconds, one = units.kind.lengths.left(n, whole), units.kind.lengths.left(1, whole)
         assert seconds is not None
         assert one is not None
-        beside = [child.started for child in loop.open_children() if not child.is_unit]
+        for child in loop.open_children():
+            if not child.is_unit and child.started < now:
+                now = child.started
         # The unit under way never counts for less than nothing, however late it is.
-        return max(0.0, one - max(0.0, min([now, *beside]) - units.mark - units.aside)) + max(0.0, seconds - one)
+        return max(0.0, one - max(0.0, now - units.mark - units.aside)) + max(0.0, seconds - one)
 
     def _left_beside(self, loop: Running, units: Units, n: int, now: float) -> float:
         """Return the seconds of other work between the units of a loop: what is under way, planned, or usual."""
-        under_way = [child for child in loop.open_children() if not child.is_unit]
-        seconds = sum(self._left(child, now) or 0.0 for child in under_way)
-        for kind, still in self._beside(units, n, {child.kind for child in under_way}):
-            if still > 0:
-                seconds += self._expected(kind, still, now) or 0.0
+        seconds = 0.0
+        under_way = set()
+        for child in loop.open_children():
+            if not child.is_unit:
+                under_way.add(child.kind)
+                seconds += self._left(child, now) or 0.0
+        if units.beside or self._planned:
+            for kind, still in self._beside(units, n, under_way):
+                if still > 0:
+                    seconds += self._expected(kind, still, now) or 0.0
         return seconds
 
     def _beside(self, units: Units, n: int, under_way: set[Kind]) -> Iterator[tuple[Kind, float]]:

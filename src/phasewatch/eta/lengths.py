@@ -90,7 +90,7 @@ class _Sums:
 
 
 class _Story:
-    """What may be true since the last change: the level now, and how it goes on."""
+    """What may be true since the last change, where there is a trend: the level now, and how it goes on."""
 
     __slots__ = ("level", "reach", "slope", "weight")
 
@@ -102,8 +102,6 @@ class _Story:
 
     def mean(self, units: float) -> float:
         """Return the mean seconds per unit of so many units to come."""
-        if not self.slope:
-            return self.level
         ahead = (units + 1) / 2
         growth = self.slope * ahead / (1 + ahead / self.reach)
         return self.level * (1 + growth if growth > 0 else exp(growth))  # what shrinks never gets below nothing
@@ -118,8 +116,8 @@ class Lengths:
 
     __slots__ = (
         "_beyond", "_bunch", "_bunched", "_bunched_seconds", "_bunched_units", "_evidence", "_first", "_groups", "_last",
-        "_level", "_new_seconds", "_noise", "_open", "_prior", "_size", "_squares", "_stories", "_summed", "_sums", "_told",
-        "_variance", "_weighed", "_weighed_wholly", "_weighing", "count",
+        "_level", "_new_seconds", "_noise", "_open", "_prior", "_said", "_size", "_squares", "_summed", "_sums", "_variance",
+        "_weighed", "_weighed_wholly", "_weighing", "count",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -144,8 +142,8 @@ class Lengths:
         self._sums = _Sums()
         self._summed = 0  # groups in them
         self._evidence: list[float | None] = []  # logarithm of that for all up to each boundary between groups
-        self._stories: list[_Story] = []
-        self._told = 0.0  # units that the stories rest on
+        # The first level, the mean level of the stories without a trend, those with one, and the units that all rest on.
+        self._said: tuple[float, float, list[_Story], float] | None = None
         self._weighing = allocate_lock()
 
     def expect(self, seconds: float, count: float = 1, spread: float = 0.0) -> None:
@@ -256,9 +254,13 @@ class Lengths:
         else:
             if self._is_stale():
                 self._weigh(self._seen() + units if whole is None else whole)
-            stories, told = self._stories, self._told
-            base = stories[0].level if stories else self._mean(first)  # equal levels give exactly that level
-            own = max(0.0, base + sum(story.weight * (story.mean(units) - base) for story in stories))
+            if self._said is None:  # only a warm-up so far
+                own, told = self._mean(first), 0.0
+            else:
+                base, own, trends, told = self._said
+                for story in trends:
+                    own += story.weight * (story.mean(units) - base)
+                own = max(0.0, own)
         if self._prior is None:
             return units * own
         expected, precision = self._prior
@@ -376,26 +378,33 @@ class Lengths:
         sums = self._sums
         now = sums.units[-1]
         endings = self._endings(whole)
-        stories: list[_Story] = []
-        told = 0.0
         if not endings:  # only a warm-up so far
             return
         best = max(weight for weight, *_ in endings)
         kept = [(exp(weight - best), begin, slope, middle) for weight, begin, slope, middle in endings
                 if weight - best > _NEGLIGIBLE]  # fmt: skip
         total = sum(weight for weight, *_ in kept)
+        base: float | None = None
+        steady = told = 0.0
+        trends: list[_Story] = []
         for weight, begin, slope, middle in kept:
             share, count = weight / total, now - sums.units[begin]
             level = (sums.seconds[-1] - sums.seconds[begin]) / count
-            since = slope * (now - middle)
-            if slope > 0:
-                slope /= 1 + since
-                level *= 1 + since
-            else:
-                level *= exp(since)
-            stories.append(_Story(share, level, slope, _REACH * count))
+            if slope:
+                since = slope * (now - middle)
+                if slope > 0:
+                    slope /= 1 + since
+                    level *= 1 + since
+                else:
+                    level *= exp(since)
+                trends.append(_Story(share, level, slope, _REACH * count))
+            if base is None:
+                base = level  # equal levels give exactly that level
+            if not slope:
+                steady += share * (level - base)
             told += share * count
-        self._stories, self._told = stories, told
+        assert base is not None
+        self._said = base, base + steady, trends, told
 
 
 def _total(logarithms: list[float]) -> float:
