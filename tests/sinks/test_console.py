@@ -13,6 +13,7 @@ import sys
 import termios
 import threading
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -274,6 +275,18 @@ def test_an_output_that_cannot_encode_an_emoji_gets_the_text_without_it(encoding
         naive = "na?ve" if encoding == "ascii" else "naïve"
         assert f"{RULE}\n[META] PHASE: VALIDATION - {naive} ?\n{RULE}\n" in text
         assert f"{RULE}\n[META] PHASE COMPLETE: VALIDATION\n{RULE}\n" in text
+
+
+def test_a_stream_that_makes_something_else_of_the_text_is_given_text(tmp_path: Path, phaselog: PhaseLog) -> None:
+    class Loud(io.TextIOWrapper):
+        def write(self, text: str) -> int:
+            return super().write(text.upper())
+
+    with phase("a"):
+        pass
+    with Loud(io.FileIO(tmp_path / "log", "w")) as file:
+        written(phaselog, Console(file=file))
+    assert (tmp_path / "log").read_text() == phaselog.text.upper()
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])

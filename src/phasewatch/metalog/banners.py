@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from .._annotations import TYPE_CHECKING
 from ..durations import format_average, format_duration
 from ..events import PhaseAlive, PhaseEnded, PhaseProgressed, PhaseResumed, PhaseStalled, PhaseStarted
@@ -21,22 +23,19 @@ RULE_WIDTH = 80  # columns
 RULE = "=" * RULE_WIDTH
 PATH_SEPARATOR = " > "
 
+_MOST_LABELS = 32  # units, and sets of metrics, that are remembered as they are shown
 _ENDS = {"failed": ("❌", "FAILED"), "interrupted": ("🛑", "INTERRUPTED")}
 
 
 class Block:
     """Lines that belong together: a banner with its rules, or a line that stands for itself."""
 
-    __slots__ = ("lines", "tone")
+    __slots__ = ("is_banner", "lines", "tone")
 
     def __init__(self, tone: Tone, *lines: Line) -> None:
         self.tone = tone
         self.lines = lines
-
-    @property
-    def is_banner(self) -> bool:
-        """Whether a blank line stands before and after."""
-        return self.lines[0][0] == "rule"
+        self.is_banner = lines[0][0] == "rule"  # a blank line stands before and after
 
 
 def blocks(event: Event) -> list[Block]:
@@ -154,8 +153,10 @@ def _expected(phase: PhaseInfo) -> list[str]:
         parts.append(f"Total epochs: {one_line(epochs)}")
     if phase.total is not None:
         parts.append(f"Total {one_line(plural(phase.unit))}: {phase.total}")
-    parts += [f"Total {_words(name)}: {n}" for name, n in phase.counters.items() if n is not None]
-    parts += [f"{one_line(name)}: {one_line(value)}" for name, value in phase.details.items()]
+    if phase.counters:
+        parts += [f"Total {_words(name)}: {n}" for name, n in phase.counters.items() if n is not None]
+    if phase.details:
+        parts += [f"{one_line(name)}: {one_line(value)}" for name, value in phase.details.items()]
     return parts
 
 
@@ -209,9 +210,14 @@ def _path(path: Iterable[str]) -> str:
 def _metrics(metrics: Mapping[str, float]) -> list[Block]:
     if not metrics:
         return []
-    short = short_names(metrics)
-    shown = sorted((one_line(short[name]), value) for name, value in metrics.items())
-    return [Block("progress", ("line", "📊 Metrics: " + " | ".join(f"{name}={value:.3f}" for name, value in shown)))]
+    shown = [f"{label}={metrics[name]:.3f}" for label, name in _labels(tuple(metrics))]
+    return [Block("progress", ("line", "📊 Metrics: " + " | ".join(shown)))]
+
+
+@lru_cache(_MOST_LABELS)
+def _labels(names: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Return the metrics in the order in which they are shown, each with its label; one step after another has the same."""
+    return sorted((one_line(short), name) for name, short in short_names(names).items())
 
 
 def _ending(event: PhaseEnded) -> list[Block]:
@@ -306,6 +312,7 @@ def _words(name: str) -> str:
     return one_line(name).replace("_", " ")
 
 
+@lru_cache(_MOST_LABELS)
 def _capital(name: str) -> str:
     words = _words(name)
     return words[:1].upper() + words[1:]

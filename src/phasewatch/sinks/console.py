@@ -26,6 +26,11 @@ from ..totals import Totals
 from .live import LiveView
 from .region import Region
 
+try:
+    import _signal  # type: ignore[import-not-found]  # of CPython, and so without types
+except ImportError:
+    _signal = signal
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import IO, Literal
@@ -81,8 +86,7 @@ class ConsoleSink:
         self._view = view if view is not None else LiveView()
         self._region = Region(self._view.rows) if mode == "live" and os.name == "posix" else None
         self._process = os.getpid()
-        self._known_file: object = None  # the last stream, and whether it is a terminal
-        self._known_as_terminal = False
+        self._known: _Stream | None = None  # the last one
 
     def emit(self, event: Event) -> None:
         """Write what the META LOG says of the event, if anything."""
@@ -95,7 +99,7 @@ class ConsoleSink:
                 failure("the live view could not be shown; the program goes on without it")
         if self._mode == "off" or isinstance(event, MetricsLogged):  # these are told when their phase ends
             return
-        if isinstance(event, PhaseAlive) and self._is_terminal():  # there, a person sees it
+        if isinstance(event, PhaseAlive) and self._stream().is_terminal:  # there, a person sees it
             return
         # Under the lock from the start: the totals too are fed by several threads.
         with self._lock:
@@ -125,12 +129,11 @@ class ConsoleSink:
         if not self._view.is_open:
             region.close()  # before the last banner and the table
         elif not region.is_open:
-            console = self._console
-            file = console.file
-            fileno = _plain_fileno(file)
+            console, stream = self._console, self._stream()
+            file, fileno = stream.file, stream.fileno()
             if (
                 fileno is not None
-                and self._is_terminal()
+                and stream.is_terminal
                 and _is_tty(file)
                 and not (console.is_dumb_terminal or console.is_jupyter or console.record)
             ):
@@ -160,12 +163,12 @@ class ConsoleSink:
             self._after_blank = block.is_banner
         return lines
 
-    def _is_terminal(self) -> bool:
-        # rich asks the environment each time, for as long as the rest of a banner takes; a stream stays what it is.
-        file = self._console.file
-        if file is not self._known_file:
-            self._known_file, self._known_as_terminal = file, self._console.is_terminal
-        return self._known_as_terminal and self._mode in ("auto", "live")
+    def _stream(self) -> _Stream:
+        """Return what is written to, which a redirection may have changed."""
+        file, known = self._console.file, self._known
+        if known is None or known.file is not file:
+            known = self._known = _Stream(file, self._console.is_terminal and self._mode in ("auto", "live"))
+        return known
 
     def _add_up(self, event: Event) -> Totals | None:
         """Count the event into the table of its run; return that when the run is over."""
@@ -184,12 +187,14 @@ class ConsoleSink:
 
     def _write(self, lines: list[_Line], totals: Totals | None, elapsed: float) -> None:
         """Write lines, and the table of a run that is over; like a banner, that ends with a blank line."""
-        console = self._console
-        file = console.file
+        console, stream = self._console, self._stream()
+        file = stream.file
         encoding = getattr(file, "encoding", None) or "utf-8"
-        if not can_encode("".join(text for _, text, _ in lines), encoding):
+        plain = "".join([f"{text}\n" for _, text, _ in lines])
+        if not can_encode(plain, encoding):
             lines = [(role, encodable(text, encoding), tone) for role, text, tone in lines]
-        if self._is_terminal():
+            plain = "".join([f"{text}\n" for _, text, _ in lines])
+        if stream.is_terminal:
             is_tty = _is_tty(file)
             width = console.width if is_tty else RULE_WIDTH
             text = Text.assemble(*(_styled(line, width) for line in lines), end="")
@@ -204,12 +209,54 @@ class ConsoleSink:
                 file.flush()
                 with console.capture() as rendered:
                     _print(console, text, table, goes_to_start)
-                _write_once(file, rendered.get(), encoding)
+                stream.write(rendered.get(), encoding)
         else:
-            plain = "".join(f"{text}\n" for _, text, _ in lines)
             if totals is not None:
                 plain += encodable(_as_text(_table(totals, elapsed, _WIDE)), encoding) + "\n"
-            _write_once(file, plain, encoding)
+            stream.write(plain, encoding)
+
+
+class _Stream:
+    """A text stream that is written to, and what it stays for as long as it is one.
+
+    Args:
+        file: the stream.
+        is_terminal: whether it is one for rich, which asks the environment, for as long as the rest of a banner takes.
+    """
+
+    __slots__ = ("_raw", "file", "is_terminal")
+
+    def __init__(self, file: IO[str], is_terminal: bool) -> None:
+        self.file = file
+        self.is_terminal = is_terminal
+        # Not a subclass and nothing that compresses or encrypts: its descriptor would take bytes of another kind.
+        self._raw: io.FileIO | None = None
+        if os.name == "posix" and type(file) is io.TextIOWrapper:
+            raw = getattr(file.buffer, "raw", file.buffer)
+            if type(raw) is io.FileIO:
+                self._raw = raw
+
+    def fileno(self) -> int | None:
+        """Return the descriptor, if it takes the encoded text as it is."""
+        return None if self._raw is None else self._raw.fileno()
+
+    def write(self, text: str, encoding: str) -> None:
+        """Write and flush, in one system call where the stream is a plain file, pipe or terminal."""
+        fileno = self.fileno()
+        if fileno is None:
+            self.file.write(text)
+            self.file.flush()
+            return
+        # What the program printed before comes first. Our own bytes stay out of its buffer: on a broken pipe they would
+        # wait there, fail again when the interpreter ends, and change the program's exit code.
+        self.file.flush()
+        data = text.encode(encoding, "replace")
+        while data:
+            try:
+                data = data[os.write(fileno, data) :]
+            except BlockingIOError:  # somebody made the pipe non-blocking, and it is full
+                if not select.select([], [fileno], [], _PATIENCE)[1]:
+                    raise
 
 
 class _Standard(Console):
@@ -253,27 +300,9 @@ def _print(console: Console, text: Text, table: Table | None, goes_to_start: boo
         console.print()
 
 
-def _write_once(file: IO[str], text: str, encoding: str) -> None:
-    """Write and flush, in one system call where the stream is a plain file, pipe or terminal."""
-    fileno = _plain_fileno(file)
-    if fileno is None:
-        file.write(text)
-        file.flush()
-        return
-    # What the program printed before comes first. Our own bytes stay out of its buffer: on a broken pipe they would
-    # wait there, fail again when the interpreter ends, and change the program's exit code.
-    file.flush()
-    data = text.encode(encoding, "replace")
-    while data:
-        try:
-            data = data[os.write(fileno, data) :]
-        except BlockingIOError:  # somebody made the pipe non-blocking, and it is full
-            if not select.select([], [fileno], [], _PATIENCE)[1]:
-                raise
-
-
 def _sigpipe_kills() -> bool:
-    return os.name == "posix" and signal.getsignal(signal.SIGPIPE) is signal.SIG_DFL
+    # Below `signal`, which makes an enumeration's member of the answer: as much code again as all that writes a banner.
+    return os.name == "posix" and bool(_signal.getsignal(_signal.SIGPIPE) == _signal.SIG_DFL)
 
 
 @contextmanager
@@ -287,14 +316,6 @@ def _without_sigpipe() -> Iterator[None]:
         if not was_pending and signal.SIGPIPE in signal.sigpending():
             signal.sigwait([signal.SIGPIPE])
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _plain_fileno(file: IO[str]) -> int | None:
-    if os.name != "posix" or type(file) is not io.TextIOWrapper:
-        return None
-    raw = getattr(file.buffer, "raw", file.buffer)
-    # Not a subclass and nothing that compresses or encrypts: its descriptor would take bytes of another kind.
-    return raw.fileno() if type(raw) is io.FileIO else None
 
 
 def _table(totals: Totals, elapsed: float, width: int) -> Table:
