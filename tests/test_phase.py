@@ -658,6 +658,29 @@ def test_log_takes_slashed_names_and_tells_at_once(phaselog: PhaseLog) -> None:
     assert ends(phaselog)["A"].metrics["loss"] == 2.0
 
 
+def test_a_counter_may_have_the_name_of_a_logged_metric(phaselog: PhaseLog) -> None:
+    with phase("A", counters={"loss": None}) as handle:
+        handle.log(loss=0.5)
+        handle.advance(loss=3)
+    assert (ends(phaselog)["A"].counters, ends(phaselog)["A"].metrics) == ({"loss": 3}, {"loss": 0.5})
+
+
+def test_names_of_logged_metrics_are_taken_as_text(phaselog: PhaseLog) -> None:
+    with phase("A") as handle:
+        handle.log({1: 0.5, "loss": 2})  # type: ignore[dict-item]  # whoever does not check types
+        assert list(handle.metrics) == ["1", "loss"]
+    assert ends(phaselog)["A"].metrics == {"1": 0.5, "loss": 2.0}
+
+
+def test_what_only_logs_counts_nothing(phaselog: PhaseLog) -> None:
+    with phase("A", unit="step") as training:
+        training.log(loss=1)
+        assert (training.done, training.total, training.eta) == (0, None, None)
+        assert set(training.metrics) == {"loss"}
+    end = ends(phaselog)["A"]
+    assert (end.done, end.total, end.counters, end.means, end.metrics) == (0, None, {}, {}, {"loss": 1.0})
+
+
 def test_where_nothing_that_was_logged_is_a_number_there_is_nothing_to_tell(phaselog: PhaseLog) -> None:
     with phase("A") as handle:
         with pytest.warns(PhasewatchWarning, match="'loss'"):
@@ -846,6 +869,32 @@ def test_a_step_is_a_child_that_knows_where_it_stands(phaselog: PhaseLog) -> Non
     assert (two.number, two.epoch, two.elapsed, two.eta) == (2, 2, 42, 34 * 42)
     assert ends(phaselog)["TRAINING"].done == 2
     assert not progress(phaselog), "the steps have announced themselves"
+
+
+def test_a_step_takes_the_options_of_a_phase(phaselog: PhaseLog) -> None:
+    with phase("TRAINING", unit="step") as training, training.step(message="with warm-up", unit="batch", total=2):
+        pass
+    start = phaselog.events[1]
+    assert (start.phase.message, start.phase.unit, start.phase.total) == ("with warm-up", "batch", 2)
+
+
+def test_every_says_after_how_many_steps_progress_is_told_too(phaselog: PhaseLog) -> None:
+    with phase("TRAINING", total=5, unit="step", every=2) as training:
+        for _ in range(5):
+            with training.step():
+                pass
+    assert [event.done for event in progress(phaselog)] == [2, 4]
+
+
+def test_units_that_are_counted_beside_steps_warn_past_the_total_at_once(phaselog: PhaseLog) -> None:
+    with Tracker().phase("TRAINING", total=3, unit="step") as training:
+        training.advance()
+        for _ in range(2):
+            with training.step():
+                pass
+        with pytest.warns(PhasewatchWarning, match="has counted 4, past its total of 3"):
+            training.advance()
+        assert training.done == 4
 
 
 def test_a_step_that_raises_leaves_the_count_where_it_was(phaselog: PhaseLog) -> None:

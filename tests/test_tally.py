@@ -14,7 +14,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from phasewatch import Tracker
-from phasewatch._tally import NEVER, Metric, Tally, as_count, as_number
+from phasewatch._tally import NEVER, Metric, Tally, as_count, as_number, last_of, take_logged
 
 
 class Scalar:
@@ -226,7 +226,7 @@ def tally_of(*counters: str, start: int = 0, total: int | None = None) -> Tally:
 def test_a_tally_begins_at_its_start_with_nothing_counted() -> None:
     tally = tally_of("questions", start=3, total=28)
     assert (tally.start, tally.total, tally.counters) == (3, 28, {"questions": 0})
-    assert (tally.mean_values(), tally.last_logged()) == ({}, {})
+    assert tally.mean_values() == {}
 
 
 @given(st.integers(0, 10), st.integers(-1, 30), st.lists(st.integers(0, 5), max_size=5))
@@ -358,14 +358,35 @@ def test_the_moment_of_a_count_is_kept_until_the_count_changes() -> None:
 
 
 def test_logged_metrics_keep_their_last_value_and_a_mean_in_which_all_are_equal() -> None:
-    tally = tally_of("loss")
-    assert tally.log({"loss": 3, "note": "x"}) == ({"loss": 3.0}, ["note"])
-    assert tally.log({"loss": Scalar(1.0)}) == ({"loss": 1.0}, [])
-    assert tally.last_logged() == {"loss": 1.0}
-    assert (tally.logged["loss"].mean, tally.logged["loss"].count) == (2.0, 2)
-    # Logging is apart from counting, also where a name stands for both.
-    assert tally.counters == {"loss": 0}
-    assert tally.mean_values() == {}
+    logged: dict[str, Metric] = {}
+    assert take_logged({"loss": 3, "note": "x"}, logged) == ({"loss": 3.0}, ["note"])
+    assert take_logged({"loss": Scalar(1.0)}, logged) == ({"loss": 1.0}, [])
+    assert last_of(logged) == {"loss": 1.0}
+    assert (logged["loss"].mean, logged["loss"].count) == (2.0, 2)
+
+
+def test_metrics_may_be_added_by_another_thread_while_they_are_told() -> None:
+    tally = tally_of()
+
+    class Added(Metric):
+        @property
+        def mean(self) -> float:
+            tally.means["later"] = Metric()
+            return 1.0
+
+        @property
+        def last(self) -> float:
+            logged["later"] = Metric()
+            return 1.0
+
+        @last.setter
+        def last(self, value: float) -> None:
+            pass
+
+    tally.means["loss"] = Added()
+    logged: dict[str, Metric] = {"loss": Added()}
+    assert tally.mean_values() == {"loss": 1.0}
+    assert last_of(logged) == {"loss": 1.0}
 
 
 class Overflowing:

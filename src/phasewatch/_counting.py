@@ -10,7 +10,7 @@ from ._annotations import TYPE_CHECKING, overload
 from ._extra import Extra
 from ._report import failure, shown, warn
 from ._spec import as_text
-from ._tally import EACH, NO_SINGLES, Tally, as_count
+from ._tally import EACH, NO_SINGLES, Tally, as_count, take_logged
 from .eta import Forecast
 from .events import MetricsLogged, PhaseProgressed
 
@@ -51,7 +51,7 @@ class Counting:
 
     @property
     def _tally(self) -> Tally | None:
-        """What it was told, and what it was promised."""
+        """How far it said to be, and what it was promised."""
         return None if self._extra is None else self._extra.tally
 
     @property
@@ -71,8 +71,10 @@ class Counting:
     @property
     def metrics(self) -> Mapping[str, Metric]:
         """What was logged, and the means of what `advance` was given: each with ``last``, ``mean`` and ``count``."""
-        tally = self._tally
-        return {} if tally is None else {**tally.means, **tally.logged}
+        extra = self._extra
+        if extra is None:
+            return {}
+        return {**(extra.tally.means if extra.tally is not None else {}), **(extra.logged or {})}
 
     # Progress.
 
@@ -165,6 +167,9 @@ class Counting:
         if total is not None and done > total:
             self._warn("total", f"has counted {done}, past its total of {total}; it counts on, but give a total= that holds")
         if not shown:
+            return
+        if tally.stepped and tally.every is None:  # each step has announced itself
+            self._singles = NO_SINGLES  # which passed without a look up to a stop that has come nearer
             return
         tracker = self._tracker
         if tracker.listening and tally.is_due(before, done, now):
@@ -264,24 +269,35 @@ class Counting:
 
         The event comes at once; the line of metrics is written when the phase ends, with the last value of each.
         """
-        if not self._is_open():
+        if self._live is not _process.process:
             self._warn("log", f"is given metrics, but it is {self._whereabouts()}; call log inside its block")
             return
         try:
-            try:
-                given = dict(mapping) if mapping is not None else {}
-            except (TypeError, ValueError):
-                self._warn("mapping", f"is given {shown(mapping)} to log; it takes a mapping of names to numbers")
-                given = {}
-            values = {as_text(name): value for name, value in {**given, **metrics}.items()}
-            tally = self._tally or self._begin_tally()
-            taken, refused = tally.log(values)
-            self._refuse(refused)
+            extra = self._extra or self._more()
+            if extra.logged is None:
+                extra.logged = {}
+            values = metrics if mapping is None else {**self._named(mapping), **metrics}
+            taken, refused = take_logged(values, extra.logged)
+            if refused:
+                self._refuse(refused)
             if taken and self._tracker.listening:
-                self._tell_before()
+                if not extra.is_told:
+                    self._tell_before()
                 self._tracker.emit(MetricsLogged(self._describe(), self._tracker.wall(), values=taken))
         except Exception:
             failure(f"phase {self.name!r} could not take log(...); the program goes on")
+
+    def _named(self, mapping: Mapping[str, object]) -> dict[str, object]:
+        """Return what was given to log, by names that are text."""
+        try:
+            given = dict(mapping)
+        except (TypeError, ValueError):
+            self._warn("mapping", f"is given {shown(mapping)} to log; it takes a mapping of names to numbers")
+            return {}
+        for name in given:
+            if type(name) is not str:
+                return {as_text(name): value for name, value in given.items()}
+        return given
 
     def _measures(self, now: float) -> dict[str, Any]:
         """Return what an event tells of a phase that is under way."""

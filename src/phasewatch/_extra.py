@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._fault import Fault
-    from ._tally import Tally
+    from ._tally import Metric, Tally
     from ._vigil import Vigil
     from .eta import Running
     from .events import PhaseInfo
@@ -18,7 +18,8 @@ class Extra:
     """What a phase has beyond its place and its time; most of it few phases need, and so stands with the class."""
 
     info: PhaseInfo | None = None  # once somebody has asked
-    tally: Tally | None = None  # what it was told, and what it was promised
+    tally: Tally | None = None  # how far it said to be, and what it was promised
+    logged: dict[str, Metric] | None = None  # what it was given to log; most that are count nothing, and have no tally
     timing: Running | None = None  # what the forecast knows of it, where somebody may ask for one
     thread: int | None = None  # that entered it, if anybody listens
     vigil: Vigil | None = None  # the monitor's, once it has looked

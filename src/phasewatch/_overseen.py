@@ -90,7 +90,9 @@ class Overseen(Counting):
         done = self.done
         # Before the look, since that is how long it was quiet if it moves now.
         quiet = vigil.quiet(now)
-        if vigil.see(now, done, 0 if tally is None else tally.words, kind.gaps) and vigil.announced:
+        words = 0 if tally is None else tally.words
+        words += sum(metric.count for metric in tuple((self._more().logged or {}).values()))
+        if vigil.see(now, done, words, kind.gaps) and vigil.announced:
             self._tell_resumed(vigil, now, quiet)
         if not is_innermost or self.role == "run":
             return

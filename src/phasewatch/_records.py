@@ -624,9 +624,7 @@ class _Fields:
         self.readers = {name: _FIGURES[name] for name in self.names}
         self.left_out: dict[str, Any] = {name: None for name in self.names if name in _LEFT_OUT}
         self.values_of: Callable[[Event], tuple[Any, ...]] = (
-            attrgetter(*self.names)
-            if len(self.names) > 1
-            else lambda event: tuple(getattr(event, name) for name in self.names)
+            attrgetter(*self.names) if len(self.names) > 1 else lambda event: (getattr(event, self.names[0]),)
         )
         self.labels = _labels(self.names)
         self.head = f'{{"v":{SCHEMA_VERSION},"event":{_quoted(kind.type)},"time":'

@@ -18,8 +18,8 @@ class PhaseSpec:
     """The options of a phase. What cannot be taken as it is costs a warning, never the caller's run."""
 
     __slots__ = (
-        "attributes", "counters", "details", "emoji", "every", "expect", "message", "stall_after", "start", "step", "total",
-        "unit",
+        "attributes", "counters", "depends_on_call", "details", "emoji", "every", "expect", "message", "stall_after",
+        "start", "step", "total", "unit",
     )  # fmt: skip
 
     def __init__(
@@ -51,15 +51,12 @@ class PhaseSpec:
         self.expect = _seconds_or_warn(name, "expect", expect)
         self.stall_after = _seconds_or_warn(name, "stall_after", stall_after)
         self.attributes: Mapping[str, object] = attributes or {}
+        # Whether `resolve` has anything to do.
+        self.depends_on_call = callable(self.total) or callable(self.message) or callable(self.step)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # Those two are known by identity, in the process to which a decorated function was sent as well.
         return "PLAIN" if self is PLAIN else "APART" if self is APART else super().__reduce_ex__(protocol)
-
-    @property
-    def depends_on_call(self) -> bool:
-        """Whether `resolve` has anything to do."""
-        return callable(self.total) or callable(self.message) or callable(self.step)
 
     def resolve(self, name: str, ask: Callable[[Callable[..., object]], object]) -> PhaseSpec:
         """Return the spec with each callable option replaced by what ``ask(option)`` returns."""
@@ -157,4 +154,4 @@ def _look_for_a_slip(name: str | None, key: str) -> None:
 
 _MOST_SEEN = 1000
 _attributes_seen: set[str] = set()
-_OPTIONS = frozenset(PhaseSpec.__slots__) - {"attributes"}
+_OPTIONS = frozenset(PhaseSpec.__slots__) - {"attributes", "depends_on_call"}

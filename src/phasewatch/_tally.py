@@ -14,7 +14,7 @@ from ._annotations import TYPE_CHECKING
 from ._loops import Loops
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
 LINE_SECONDS = 1.0  # between two progress lines
@@ -89,11 +89,33 @@ class Metric:
         return f"Metric(last={self.last!r}, mean={self.mean!r}, count={self.count!r})"
 
 
+def take_logged(values: Mapping[str, object], logged: dict[str, Metric]) -> tuple[dict[str, float], list[str]]:
+    """Add logged values to their metrics; return those that were numbers, and the names of those that were not."""
+    taken: dict[str, float] = {}
+    refused = []
+    for name, value in values.items():
+        number = value if value.__class__ is float else as_number(value)
+        if number is None:
+            refused.append(name)
+            continue
+        taken[name] = number
+        metric = logged.get(name)
+        if metric is None:
+            metric = logged[name] = Metric()
+        metric.add(number, 1.0)
+    return taken, refused
+
+
+def last_of(logged: dict[str, Metric]) -> dict[str, float]:
+    """Return the last value of each logged metric."""
+    return {name: metric.last for name, metric in logged.copy().items()}  # another thread may add to them
+
+
 class Tally:
     """What a phase was told: its count, the figures that came with it, and when they were last looked at."""
 
     __slots__ = (
-        "_added", "_singles", "counted", "counted_at", "counters", "every", "in_work", "logged", "looked", "looked_at",
+        "_added", "_singles", "counted", "counted_at", "counters", "every", "in_work", "looked", "looked_at",
         "loops", "means", "shown", "shown_at", "start", "stepped", "stop", "total", "total_is_inferred", "words",
     )  # fmt: skip
 
@@ -109,7 +131,6 @@ class Tally:
         self.stepped = False  # whether the units are phases of their own
         self.counters: dict[str, float] = dict.fromkeys(counters, 0)
         self.means: dict[str, Metric] = {}
-        self.logged: dict[str, Metric] = {}
         self.counted = start  # units, when they were last looked at
         self.counted_at = now  # clock seconds of that
         self.total_is_inferred = False  # from the length of what is tracked
@@ -248,27 +269,6 @@ class Tally:
             metric.add(number, covers)
         return refused
 
-    def log(self, values: dict[str, object]) -> tuple[dict[str, float], list[str]]:
-        """Take logged metrics; returns those that were numbers, and the names of those that were not."""
-        self.words += 1
-        taken: dict[str, float] = {}
-        refused = []
-        for name, value in values.items():
-            number = as_number(value)
-            if number is None:
-                refused.append(name)
-                continue
-            taken[name] = number
-            metric = self.logged.get(name)
-            if metric is None:
-                metric = self.logged[name] = Metric()
-            metric.add(number, 1.0)
-        return taken, refused
-
     def mean_values(self) -> dict[str, float]:
         """Return the mean of each value that `add` took."""
-        return {name: metric.mean for name, metric in self.means.items()}
-
-    def last_logged(self) -> dict[str, float]:
-        """Return the last value of each logged metric."""
-        return {name: metric.last for name, metric in self.logged.items()}
+        return {name: metric.mean for name, metric in self.means.copy().items()}  # likewise

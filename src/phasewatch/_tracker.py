@@ -23,7 +23,7 @@ from ._overseen import Overseen
 from ._process import COMPLETED, ENDED, FAILED, INTERRUPTED, NOT_OPEN_YET, PENDING, UNOPENED, State
 from ._report import failure, shown, warn
 from ._spec import APART, PLAIN, PhaseSpec, as_text, count_or_warn, make_spec
-from ._tally import NO_SINGLES, Tally, as_count
+from ._tally import NO_SINGLES, Tally, as_count, last_of
 from .events import (
     PhaseEnded,
     PhaseInfo,
@@ -489,7 +489,7 @@ class Phase(Overseen):
         completed = self._live is COMPLETED
         listening = tracker.listening
         if listening:
-            extra = self._more()
+            extra = self._extra or self._more()
             if not extra.is_told:
                 self._tell_start(tracker, extra, now - self._started)
             self._leave_monitor(extra, completed, now)
@@ -507,10 +507,12 @@ class Phase(Overseen):
         if listening and not extra.is_ended:
             elapsed, info = now - self._started, extra.info or self._describe()
             status, done = self._live.status, self._spec.start
-            ended = PhaseEnded(info, tracker.wall(), status, done, None, elapsed if elapsed > 0.0 else 0.0)
+            logged = last_of(extra.logged) if extra.logged else None
+            elapsed = elapsed if elapsed > 0.0 else 0.0
+            ended = PhaseEnded(info, tracker.wall(), status, done, None, elapsed, None, None, logged)
             if tally is not None:
                 ended.done, ended.total = tally.done, tally.total
-                ended.counters, ended.means, ended.metrics = dict(tally.counters), tally.mean_values(), tally.last_logged()
+                ended.counters, ended.means = dict(tally.counters), tally.mean_values()
             if not completed and error is not None:
                 ended.error, ended.innermost, ended.origin = told(error), innermost, origin
             if extra.resumed_at is not None:
@@ -589,10 +591,12 @@ class Phase(Overseen):
             epoch: the epoch that it belongs to, counted from 1.
             **options: those of `phasewatch.phase`.
         """
-        number = count_or_warn(self.name, "step", step)
-        epoch = count_or_warn(self.name, "epoch", epoch)
+        if step is not None:
+            step = count_or_warn(self.name, "step", step)
+        if epoch is not None:
+            epoch = count_or_warn(self.name, "epoch", epoch)
         name = f"{self.name} {self._spec.unit.upper()}"
-        return _Step(self, name, make_spec(name, options), number, epoch)
+        return _Step(self, name, make_spec(name, options) if options else APART, step, epoch)
 
     # The decorator.
 

@@ -57,7 +57,7 @@ class Flow:
             handle: what `begin` returned.
             error: that ended it; without one it completed.
         """
-        if handle is None or not any(one is handle for one in self._open):
+        if handle is None or handle not in self._open:  # by identity, as phases compare
             return
         while self._open:
             innermost = self._open.pop()
