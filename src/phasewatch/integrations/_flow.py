@@ -124,9 +124,11 @@ def surround(owner: Any, name: str, around: Callable[..., AbstractContextManager
         try:
             result = method(*args, **kwargs)
         except BaseException as error:
-            _leave(block, error)
+            if block is not None:
+                _leave(block, error)
             raise
-        _leave(block, None)
+        if block is not None:
+            _leave(block, None)
         return result
 
     call = around_call if isinstance(owner, type) else _OfOne(around_call, owner, name)
@@ -167,6 +169,5 @@ def _enter(
 
 
 @contained
-def _leave(block: AbstractContextManager[Any] | None, error: BaseException | None) -> None:
-    if block is not None:
-        block.__exit__(None if error is None else type(error), error, None if error is None else error.__traceback__)
+def _leave(block: AbstractContextManager[Any], error: BaseException | None) -> None:
+    block.__exit__(None if error is None else type(error), error, None if error is None else error.__traceback__)

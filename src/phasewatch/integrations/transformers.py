@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["PhasewatchCallback"]
 
 _PREPARING = "Preparing Data, Model and Optimizer"
+_MOST_PARTS = 128  # of steps that are remembered by their names
 _POSITION = frozenset({"epoch", "step", "total_flos"})  # of what is logged: where it is in the run, which is told anyway
 _PARTS = {  # of TRL's sub-phases, what is no name for a person
     "_prepare_inputs": "INPUTS",
@@ -92,6 +93,7 @@ class PhasewatchCallback(TrainerCallback):
         self.name, self.log, self.history = name, log, history
         self.progress, self.parts, self.early, self.wait = progress, parts, early, wait
         self._flow = Flow()
+        self._reference = weakref.ref(self, _forget)
         self._trainer: Callable[[], Any] = lambda: None  # a weak reference to the one that is at work
         self._trainers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._plan: LaterPlan | None = None
@@ -144,7 +146,8 @@ class PhasewatchCallback(TrainerCallback):
             self._watch_parts()
 
     def _watch_parts(self) -> None:
-        _callbacks.add(self)
+        if self._reference not in _callbacks:
+            _callbacks.append(self._reference)
         module = sys.modules.get("trl.extras.profiling")
         if module is None or module in _with_parts:  # a trainer without sub-phases does not import it
             return
@@ -567,18 +570,34 @@ def _is_plain_program() -> bool:
 
 # The parts of TRL's steps. Each of them runs in a context of its own, which knows its name, and not its trainer.
 
-_callbacks: weakref.WeakSet[PhasewatchCallback] = weakref.WeakSet()
+_callbacks: list[weakref.ref[PhasewatchCallback]] = []  # of trainers that have them
 _with_parts: list[Any] = []  # modules whose context is watched
 _announced: dict[str, bool] = {}  # whether the text shows phases of a name
 
 
+def _forget(reference: weakref.ref[PhasewatchCallback]) -> None:
+    if reference in _callbacks:
+        _callbacks.remove(reference)
+
+
+@functools.lru_cache(_MOST_PARTS)
+def _owner_and_name(context: str) -> tuple[str, str]:
+    """Return the class of the trainer, and the name of the phase, of a context that is named after both."""
+    owner, _, part = context.partition(".")
+    what = _PARTS.get(part) or part.strip("_").replace("_", " ").upper()
+    return owner, f"{owner.removesuffix('Trainer')} {what}".strip()
+
+
 def _begin_part(context: Any) -> None:
-    owner, _, part = str(context.name).partition(".")
-    shows = next((callback.parts for callback in list(_callbacks) if callback._is_at_work(owner)), None)
+    owner, name = _owner_and_name(str(context.name))
+    shows: bool | None = None
+    for reference in _callbacks:
+        callback = reference()
+        if callback is not None and callback._is_at_work(owner):
+            shows = callback.parts
+            break
     if shows is None or current() is None:
         return
-    what = _PARTS.get(part) or part.strip("_").replace("_", " ").upper()
-    name = f"{owner.removesuffix('Trainer')} {what}".strip()
     if _announced.get(name) is not shows:
         register(name, opens=shows, completes=shows)
         _announced[name] = shows
