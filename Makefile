@@ -41,8 +41,8 @@ bench: $(VENV)/bench.stamp
 	$(BIN)/python benchmarks/eta.py $(ARGS)
 
 bench-trainers: $(TRAINERS)/stamp $(VERL)/stamp
-	@status=0; $(TRAINERS)/bin/python benchmarks/trainers.py transformers trl lightning keras || status=1; \
-		$(VERL)/bin/python benchmarks/trainers.py verl || status=1; exit $$status
+	@status=0; $(TRAINERS)/bin/python benchmarks/trainers.py transformers trl lightning keras $(ARGS) || status=1; \
+		$(VERL)/bin/python benchmarks/trainers.py verl verl_v1 $(ARGS) || status=1; exit $$status
 
 test-trainers: $(VENV)/test.stamp $(TRAINERS)/stamp $(VERL)/stamp
 	$(BIN)/python -m pytest -m long

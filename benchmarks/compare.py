@@ -26,6 +26,7 @@ import instructions
 import report
 import workloads
 from measuring import Row, Times, measure
+from pages import write_between
 from report import Line
 
 ROOT = Path(__file__).parent.parent
@@ -131,12 +132,12 @@ def main(arguments: list[str]) -> int:
         parts += lines
     if options.rounds:
         return 0
-    report.write_between(ROOT / "docs" / "performance.md", "figures", "\n".join(parts))
+    write_between(ROOT / "docs" / "performance.md", "figures", "\n".join(parts))
     drawn = [row for row in rows if row.work in README]
     (ROOT / "docs" / "images" / "performance.svg").write_text(report.picture(drawn), encoding="utf-8")
     if options.readme:
         table = [report.head() + " Medians of interleaved rounds.", "", *report.beside_peers(drawn), ""]
-        report.write_between(ROOT / "README.md", "benchmark", "\n".join(table))
+        write_between(ROOT / "README.md", "benchmark", "\n".join(table))
     return 0
 
 

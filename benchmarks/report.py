@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from html import escape
 from importlib.metadata import version
-from pathlib import Path
 
 from growth import Growth, Million
 from measuring import BARE, OURS, AtMost, Holds, Reached, Row, Share, Times, ratio
@@ -184,20 +183,6 @@ def amount(seconds: float) -> str:
     number = seconds / size
     text = f"{number:.{0 if abs(number) >= 9.95 else 1}f}"
     return f"{text.replace('-0.0', '0.0')} {unit}"
-
-
-def write_between(page: Path, name: str, text: str) -> None:
-    """Put text between the marks of a page; the rest stays.
-
-    Raises:
-        ValueError: the page has no such marks.
-    """
-    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
-    before, mark, rest = page.read_text(encoding="utf-8").partition(begin)
-    _, last, after = rest.partition(end)
-    if not mark or not last:
-        raise ValueError(f"{page.name} has no place for what stands between {begin.strip()} and {end.strip()}")
-    page.write_text(f"{before}{mark}{text}{last}{after}", encoding="utf-8")
 
 
 # The picture.

@@ -1,12 +1,13 @@
 """What phasewatch adds to a step of real trainers: processor time of all threads, with and without, in turn.
 
     make bench-trainers                    # in the environments of the long tests
-    python benchmarks/trainers.py verl     # some of transformers, trl, lightning, keras and verl
+    make bench-trainers ARGS=--readme      # writes docs/performance.md too
+    python benchmarks/trainers.py verl     # some of transformers, trl, lightning, keras, verl and verl_v1
 
 A step does the trainer's own work on a tiny model and then waits for 50 ms, as a device would let it. The console prints
 to nowhere, the event log is written. Trainings with and without take turns. What others do on the machine makes steps dearer
 and never cheaper, so what is added is the difference of the steps that one in ten is cheaper than; it must be below 1 % of
-50 ms.
+the step.
 """
 
 from __future__ import annotations
@@ -20,9 +21,13 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from pages import write_between
+
+import phasewatch
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "integrations" / "programs"))
@@ -140,36 +145,77 @@ def keras(log: str | None) -> Callable[[], object]:
 
 def verl(log: str | None) -> Callable[[], object]:
     """Return a training with verl's legacy trainer, whose workers are not there."""
-    import verl_toy
-
-    import phasewatch
-    from phasewatch.integrations.verl import install
-
-    toy: Any = verl_toy  # which has no types
-    install()
-    settings = toy.config(
-        tempfile.mkdtemp(), "trainer.use_v1=False", f"trainer.total_epochs={STEPS // 2}", "trainer.test_freq=-1",
-        "trainer.save_freq=-1", "trainer.val_before_train=False",
-    )  # fmt: skip
+    toy, settings = _verl("trainer.use_v1=False")
     trainer = toy.legacy_trainer(settings)
-    update = trainer._update_actor
-
-    def waiting(*args: Any, **kwargs: Any) -> Any:
-        wait()
-        return update(*args, **kwargs)
-
-    trainer._update_actor = waiting
+    trainer._update_actor = _waiting(trainer._update_actor)
 
     def train() -> None:
-        with phasewatch.run("verl", log=log) if log is not None else contextlib.nullcontext():
-            phasewatch.configure(enabled=log is not None)
+        with _told(log):
             trainer.init_workers()
             trainer.fit()
 
     return train
 
 
-TRAINERS = {"transformers": transformers, "trl": trl, "lightning": lightning, "keras": keras, "verl": verl}
+def verl_v1(log: str | None) -> Callable[[], object]:
+    """Return a training with verl's V1, whose workers are not there either."""
+    import ray
+    import transfer_queue
+
+    toy, settings = _verl("transfer_queue.enable=True")
+    if not ray.is_initialized():
+        settings.transfer_queue.backend.SimpleStorage.num_data_storage_units = 1
+        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
+        transfer_queue.init(settings.transfer_queue)
+    trainer, manager = toy.v1_trainer(settings)
+
+    def train() -> None:
+        with _told(log):
+            trainer.init()
+            trainer.actor_rollout_wg.update_actor = _waiting(trainer.actor_rollout_wg.update_actor)
+            trainer.fit(manager(trainer.actor_rollout_wg))
+
+    return train
+
+
+def _verl(*overrides: str) -> tuple[Any, Any]:
+    """Return what makes trainers of verl, and their configuration."""
+    import verl_toy
+
+    from phasewatch.integrations.verl import install
+
+    toy: Any = verl_toy  # which has no types
+    install()
+    never = [f"trainer.{name}=-1" for name in ("test_freq", "save_freq")]
+    return toy, toy.config(
+        tempfile.mkdtemp(), f"trainer.total_epochs={STEPS // 2}", "trainer.val_before_train=False", *never, *overrides
+    )
+
+
+def _waiting(update: Callable[..., Any]) -> Callable[..., Any]:
+    def updating(*args: Any, **kwargs: Any) -> Any:
+        wait()
+        return update(*args, **kwargs)
+
+    return updating
+
+
+@contextlib.contextmanager
+def _told(log: str | None) -> Iterator[None]:
+    """A run in which verl's phases are told, or are not."""
+    phasewatch.configure(enabled=log is not None)
+    with phasewatch.run("verl", log=log) if log is not None else contextlib.nullcontext():
+        yield
+
+
+TRAINERS = {
+    "transformers": transformers,
+    "trl": trl,
+    "lightning": lightning,
+    "keras": keras,
+    "verl": verl,
+    "verl_v1": verl_v1,
+}
 
 
 def steps(make: Callable[[str | None], Callable[[], object]], log: str | None) -> list[float]:
@@ -197,23 +243,29 @@ def measured(make: Callable[[str | None], Callable[[], object]]) -> tuple[list[f
     return sorted(without), sorted(having)
 
 
-def main(names: list[str]) -> int:
+HEADER = ["| a step of | bare, the 50 ms included | added | of the step | of 50 ms |", "|---|---|---|---|---|"]
+
+
+def main(arguments: list[str]) -> int:
     """Measure and print; return whether anything is too much."""
     import torch
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     logging.disable(logging.INFO)
-    print("| a step of | bare, without the 50 ms | added | of 50 ms | 1 % of steps of | added to the median |")
-    print("|---|---|---|---|---|---|")
-    over = False
+    names = [name for name in arguments if name in TRAINERS]
+    print(*HEADER, sep="\n")
+    table, over = list(HEADER), False
     for name in names or [name for name in TRAINERS if importlib.util.find_spec(name) is not None]:
         without, having = measured(TRAINERS[name])
         bare, more = (one[len(one) // 10] for one in (without, having))
-        added, of_median = more - bare, having[len(having) // 2] - without[len(without) // 2]
-        figures = f"{added * 1e3:.2f} ms | {added / WAIT:.1%} | {added / MOST * 1e3:.0f} ms | {of_median * 1e3:.2f} ms"
-        print(f"| {name} | {bare * 1e3:.1f} ms | {figures} |", flush=True)
-        over = over or added > MOST * WAIT
+        step, added = bare + WAIT, more - bare
+        table.append(f"| {name} | {step * 1e3:.0f} ms | {added * 1e3:.2f} ms | {added / step:.1%} | {added / WAIT:.1%} |")
+        print(table[-1], flush=True)
+        over = over or added > MOST * step
+    if "--readme" in arguments:
+        place = "verl" if "verl" in names else "trainers"
+        write_between(Path(__file__).parent.parent / "docs" / "performance.md", place, "\n".join([*table, ""]))
     return 1 if over else 0
 
 

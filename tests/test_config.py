@@ -13,7 +13,7 @@ import pytest
 
 import phasewatch
 from phasewatch import _environment, _process, phase
-from phasewatch._config import know_rank
+from phasewatch._config import default_tracker
 from phasewatch.testing import FakeClock, MemorySink, PhaseLog
 
 PROGRAM = """
@@ -230,9 +230,8 @@ def said(code: str, **environment: str) -> str:
 
 LATER = """
 import phasewatch
-from phasewatch._config import know_rank
 with phasewatch.phase("BEFORE"): pass
-know_rank({rank})
+phasewatch.configure(rank={rank})
 with phasewatch.phase("AFTER"): pass
 """
 
@@ -255,9 +254,17 @@ def test_a_process_that_learns_its_rank_is_silent_from_then_on_if_it_is_not_the_
     assert (places["BEFORE"].rank, places["AFTER"].rank) == (rank if environment.get("RANK") else None, rank)
 
 
+@pytest.mark.parametrize("rank", [-1, 1.0, "1"])
+def test_a_rank_that_is_none_is_an_error_and_changes_nothing(rank: Any) -> None:
+    with pytest.raises(ValueError, match=r"configure: rank=.* must be a whole number, counted from 0"):
+        phasewatch.configure(rank=rank, enabled=False)
+    assert _environment.rank() is None
+    assert default_tracker.enabled
+
+
 def test_to_learn_a_rank_takes_away_no_sink_that_was_configured(monkeypatch: pytest.MonkeyPatch, phaselog: PhaseLog) -> None:
     monkeypatch.setattr(_environment, "_told", None)
-    know_rank(3)
+    phasewatch.configure(rank=3)
     with phase("A"):
         pass
     (node,) = phasewatch.Timeline.from_events(phaselog.events).nodes()

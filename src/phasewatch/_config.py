@@ -163,16 +163,6 @@ default_tracker = DefaultTracker()
 Phase._home = default_tracker
 
 
-def know_rank(number: int) -> None:
-    """Take the rank of this process from a trainer that has started it itself, where no launcher has told it.
-
-    What it opens from now on tells it; the console is silent if it is not 0.
-    """
-    _environment.tell_rank(number)
-    _process.forget_places()
-    default_tracker.look_at_rank()  # it may have been there before a fork, or before the environment told
-
-
 def configure(
     *,
     sinks: Iterable[Sink] | None = None,
@@ -180,6 +170,7 @@ def configure(
     enabled: bool | None = None,
     heartbeat: Iterable[float] | bool | None = None,
     stalls: Literal["stack"] | bool | None = None,
+    rank: int | None = None,
 ) -> None:
     """Say where phases go from now on; what is left out stays as it is.
 
@@ -197,15 +188,19 @@ def configure(
             every minute. False is never. ``PHASEWATCH_HEARTBEAT=0`` switches it off too.
         stalls: whether a phase that takes far longer than its kind ever did is announced; ``"stack"`` shows from the
             first announcement on where its thread is, True (which holds without a call) from the second.
+        rank: of this process in its distributed job, from who has started it and has not told it in the environment. What is
+            opened from now on tells it; the console above is silent if it is not 0.
 
     Raises:
         TypeError: a sink without ``emit`` and ``close``, or a clock that cannot be called.
-        ValueError: a heartbeat or stalls that is none of these.
+        ValueError: a heartbeat, stalls or a rank that is none of these.
     """
     if enabled is not None and not isinstance(enabled, bool):
         raise TypeError(f"configure: enabled={shown(enabled)} must be True or False")
     if stalls is not None and stalls != "stack" and not isinstance(stalls, bool):
         raise ValueError(f"configure: stalls={shown(stalls)} must be True, False or 'stack'")
+    if rank is not None and (not isinstance(rank, int) or rank < 0):  # type: ignore[redundant-expr]  # whoever has no types
+        raise ValueError(f"configure: rank={shown(rank)} must be a whole number, counted from 0")
     default_tracker.use(
         sinks=checked_sinks("configure", sinks),
         clock=checked_clock("configure", clock),
@@ -213,6 +208,10 @@ def configure(
         heartbeat=None if heartbeat is None else checked_heartbeat(heartbeat),
         stalls=stalls,
     )
+    if rank is not None:
+        _environment.tell_rank(rank)
+        _process.forget_places()
+        default_tracker.look_at_rank()  # it may have been there before a fork, or before the environment told
 
 
 def checked_heartbeat(heartbeat: Iterable[float] | bool) -> Sequence[float]:

@@ -413,12 +413,12 @@ def test_the_plan_has_the_validations_of_the_trainer(
 def test_a_trainer_of_several_processes_tells_which_of_them_this_is(
     mocker: MockerFixture, phaselog: PhaseLog, size: int, told: list[int]
 ) -> None:
-    integration, ranks = without_lightning(mocker), list[int]()
-    mocker.patch.object(integration, "know_rank", ranks.append)
+    integration, ranks = without_lightning(mocker), list[dict[str, int]]()
+    mocker.patch.object(integration, "configure", lambda **said: ranks.append(said))
     callback = integration.PhasewatchCallback()
     callback.setup(a_trainer(callback, world_size=size, global_rank=1), None, stage="fit")
     callback.teardown(None, None, stage="fit")
-    assert ranks == told
+    assert ranks == [{"rank": rank} for rank in told]
 
 
 def test_a_metric_of_a_step_is_new_in_the_memory_that_it_had_two_batches_ago(

@@ -10,8 +10,7 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from .. import PhasewatchWarning, TrainingPlan, phase
-from .._config import know_rank
+from .. import PhasewatchWarning, TrainingPlan, configure, phase
 from ._flow import Flow, contained, surround
 from ._later import LaterPlan
 
@@ -100,7 +99,7 @@ class PhasewatchCallback(Callback):
             return  # another one of us tells it all
         stage = str(getattr(stage, "value", stage))  # a member of an enumeration
         if getattr(trainer, "world_size", 1) > 1:
-            know_rank(trainer.global_rank)  # Lightning's own launchers do not tell it in the environment
+            configure(rank=trainer.global_rank)  # Lightning's own launchers do not tell it in the environment
         self._plan = LaterPlan() if stage == "fit" else None
         self._training = self._step = self._around = self._loop = None
         self._metrics = {}
