@@ -51,13 +51,13 @@ def test_a_thread_that_forks_gives_back_its_own_locks_only(mocker: Any) -> None:
     inside.wait(30)
     _forks._take()
     _forks._give_back()
-    assert not first._lock.acquire(blocking=False), "it is the other thread's still"
-    assert not second._lock.acquire(blocking=False)
+    assert not first.acquire(blocking=False), "it is the other thread's still"
+    assert not second.acquire(blocking=False)
     go.set()
     thread.join()
     for lock in (first, second):
-        assert lock._lock.acquire(blocking=False)
-        lock._lock.release()
+        assert lock.acquire(blocking=False)
+        lock.release()
     assert not _forks._held
 
 
@@ -69,7 +69,7 @@ def test_in_a_hurry_a_lock_is_waited_for_once(mocker: Any) -> None:
             taken.set()
             go.wait(30)
 
-    mocker.patch.object(_forks, "_limit", -1.0)
+    mocker.patch.object(ForkSafeLock, "__enter__", ForkSafeLock.__enter__)
     mocker.patch.object(_forks, "_PATIENCE", 0.01)
     thread = threading.Thread(target=hold)
     thread.start()
@@ -77,7 +77,7 @@ def test_in_a_hurry_a_lock_is_waited_for_once(mocker: Any) -> None:
     _forks.hurry()
     with pytest.raises(TimeoutError), lock:
         pass
-    _forks._limit = -1.0
+    mocker.patch.object(_forks, "_PATIENCE", 1000)
     with pytest.raises(TimeoutError), lock:
         pass
     go.set()
@@ -106,7 +106,7 @@ with Tracker([MemorySink()]).phase("A"):
     inside.wait(30)
     child = os.fork()
     if not child:
-        held = lock._lock.acquire(timeout=10) and not _forks._held
+        held = lock.acquire(timeout=10) and not _forks._held
         os._exit(0 if held else 1)
     assert os.waitpid(child, 0)[1] == 0
     go.set()
