@@ -37,11 +37,22 @@ def test_an_end_closes_what_was_left_open_inside(phaselog: PhaseLog) -> None:
     assert (inner.status, outer.status) == ("failed", "failed")
 
 
+def test_of_phases_of_one_name_the_innermost_is_found(phaselog: PhaseLog) -> None:
+    flow = Flow()
+    outer, inner = flow.begin("VALIDATION"), flow.begin("VALIDATION")
+    assert flow.find("VALIDATION") is inner
+    flow.end(inner)
+    assert flow.find("VALIDATION") is outer
+    flow.close()
+
+
 def test_metrics_that_are_known_after_the_end_are_those_of_the_phase(phaselog: PhaseLog) -> None:
     flow = Flow()
     step = flow.begin("STEP")
     flow.end(step)
     flow.log_after(step, {"loss": 0.5})
+    flow.log_after(step, {})
+    assert [event.values for event in phaselog.events if isinstance(event, phasewatch.MetricsLogged)] == [{"loss": 0.5}]
     (node,) = phasewatch.Timeline.from_events(phaselog.events).roots
     assert (node.status, node.metrics) == ("completed", {"loss": 0.5})
 
@@ -81,10 +92,22 @@ def test_a_callback_that_fails_is_logged_and_not_seen(caplog: pytest.LogCaptureF
     assert "on_step failed" in caplog.text
 
 
+def test_ctrl_c_inside_of_a_callback_is_no_failure_of_it(caplog: pytest.LogCaptureFixture) -> None:
+    @contained
+    def on_step() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        on_step()
+    assert caplog.text == ""
+
+
 class Trainer:
     def save(self, path: str) -> str:
         if path == "full":
             raise OSError("no room")
+        if path == "slow":
+            raise KeyboardInterrupt
         return f"saved {path}"
 
 
@@ -96,11 +119,13 @@ def test_a_method_is_surrounded_and_freed_again(phaselog: PhaseLog, owner: str) 
         assert trainer.save("here") == "saved here"
         with pytest.raises(OSError, match="no room"):
             trainer.save("full")
+        with pytest.raises(KeyboardInterrupt):
+            trainer.save("slow")
     finally:
         undo()
     trainer.save("quietly")
     statuses = [event.status for event in phaselog.events if isinstance(event, phasewatch.PhaseEnded)]
-    assert statuses == ["completed", "failed"]
+    assert statuses == ["completed", "failed", "interrupted"]
     assert vars(trainer) == {}
 
 
