@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import re
 import subprocess
@@ -394,10 +395,15 @@ def logged(phaselog: PhaseLog) -> list[Any]:
         ({"enable_validation": True, "max_epochs": 5, "check_val_every_n_epoch": 2}, {"PERIODIC VALIDATION": 2}),
         ({"enable_validation": True, "val_check_batch": 2}, {"PERIODIC VALIDATION": 1, "POST-TRAINING VALIDATION": 1}),
         ({"enable_validation": True, "val_check_batch": 3}, {}),  # at no steady pace
+        ({"enable_validation": True, "val_check_batch": 2, "check_val_every_n_epoch": 2, "max_epochs": 2}, {}),
+        ({"enable_validation": True, "val_check_batch": 3, "check_val_every_n_epoch": None, "max_epochs": 2},
+         {"PERIODIC VALIDATION": 2}),  # on from one epoch into the next
+        ({"enable_validation": True, "val_check_batch": math.inf, "max_epochs": 2},  # the first batches of a stream
+         {"PERIODIC VALIDATION": 1, "POST-TRAINING VALIDATION": 1}),
         ({"enable_validation": True, "num_val_batches": [0]}, {}),
         ({"global_step": 8, "max_epochs": 1}, {}),  # all of it was done before
     ],
-)
+)  # fmt: skip
 def test_the_plan_has_the_validations_of_the_trainer(
     mocker: MockerFixture, options: dict[str, Any], planned: dict[str, int]
 ) -> None:
@@ -407,6 +413,81 @@ def test_the_plan_has_the_validations_of_the_trainer(
     steps = counts.pop("TRAINING STEP", 0)
     assert counts == planned
     assert (outlook.total, steps) == ((None, 0) if "global_step" in options else (4 * trainer.max_epochs,) * 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "saver", "saved"),
+    [
+        ({"max_epochs": 2}, {"_every_n_epochs": 1}, [4, 8]),
+        ({"max_epochs": 2, "max_steps": 6}, {"_every_n_epochs": 1}, [4, 6]),  # an epoch that is cut short has an end too
+        ({"max_epochs": 5}, {"_every_n_epochs": 2}, [8, 16]),
+        ({"max_epochs": 2, "enable_validation": True}, {"_every_n_epochs": 1}, [4, 8]),
+        # It saves after validations, and these are others.
+        ({"max_epochs": 2, "enable_validation": True, "val_check_batch": 2}, {"_every_n_epochs": 1}, []),
+        ({"max_epochs": 2, "enable_validation": True, "val_check_batch": 3}, {"_every_n_epochs": 1}, []),
+        ({"max_epochs": 2}, {"_every_n_train_steps": 3}, [3, 6]),
+        ({"max_epochs": 2, "max_steps": 6}, {"_every_n_train_steps": 4}, [4]),  # as often as an epoch ends, but not there
+        ({"max_epochs": 2, "fast_dev_run": True}, {"_every_n_epochs": 1}, []),
+        ({"max_epochs": 2}, {"_every_n_epochs": 1, "monitor": "loss"}, []),
+        ({"max_epochs": 2}, {"_every_n_epochs": 1, "save_last": True}, []),
+        ({"max_epochs": 2}, {"_every_n_epochs": 1, "save_top_k": 0}, []),
+    ],
+)
+def test_the_plan_has_the_saves_that_the_trainer_is_sure_of(
+    mocker: MockerFixture, options: dict[str, Any], saver: dict[str, Any], saved: list[int]
+) -> None:
+    integration = without_lightning(mocker)
+    one = integration.ModelCheckpoint()
+    vars(one).update({"monitor": None, "save_last": None, "save_top_k": 1} | saver)
+    module = SimpleNamespace(automatic_optimization=True)
+    defaults = {"callbacks": [], "num_val_batches": [2], "checkpoint_callbacks": [one]}
+    plan = integration._Outlook(a_trainer(None, **defaults | options), module).plan()
+    assert [step for step in range(1, plan.total_steps + 1) if plan.saves_after(step)] == saved
+    for others in ([one, one], [object()]):
+        trainer = a_trainer(None, **defaults | options | {"checkpoint_callbacks": others})
+        assert integration._Outlook(trainer, module).plan().save_freq == -1, "who saves besides, and when, is not known"
+
+
+def test_steps_of_more_batches_each_are_planned_as_the_trainer_makes_them(mocker: MockerFixture) -> None:
+    integration, automatic = without_lightning(mocker), SimpleNamespace(automatic_optimization=True)
+
+    def scheduler(scheduling: dict[int, int]) -> Any:
+        one = integration.GradientAccumulationScheduler()
+        one.scheduling, one.get_accumulate_grad_batches = scheduling, lambda epoch: scheduling.get(epoch, scheduling[0])
+        return one
+
+    saver = integration.ModelCheckpoint()
+    saver.monitor = saver.save_last = None
+    saver.save_top_k = saver._every_n_epochs = 1
+
+    def outlook(*callbacks: Any, **options: Any) -> Any:
+        options = {"enable_validation": True, "num_val_batches": [2], "max_epochs": 2} | options
+        return integration._Outlook(a_trainer(None, **{"callbacks": callbacks, **options}), automatic)
+
+    uneven = outlook(accumulate_grad_batches=2, num_training_batches=6, val_check_batch=3)
+    assert (uneven.total, uneven.plan().test_freq) == (6, -1), "it validates in the middle of a step"
+    on = outlook(accumulate_grad_batches=2, num_training_batches=5, val_check_batch=4, check_val_every_n_epoch=None)
+    assert (on.total, on.plan().test_freq) == (6, -1), "the rest of an epoch is a step of fewer batches"
+    steady = outlook(scheduler({0: 4}), scheduler({0: 2}))
+    assert (steady.total, steady.plan().test_freq) == (4, 2), "the last of them is the one that counts"
+    changing = outlook(scheduler({0: 2, 1: 1}), enable_validation=False, checkpoint_callbacks=[saver])
+    assert (changing.total, changing.plan().save_freq) == (6, -1), "an epoch has other steps than the one before"
+    assert outlook(scheduler({0: 2, 1: 1})).plan().test_freq == -1
+
+
+def test_of_two_limits_the_nearer_one_is_the_total_and_batches_by_hand_have_only_that_of_epochs(
+    mocker: MockerFixture,
+) -> None:
+    integration = without_lightning(mocker)
+
+    def total(is_automatic: bool, **limits: int) -> int | None:
+        trainer = a_trainer(None, callbacks=[], fit_loop=SimpleNamespace(total_batch_idx=-1), **limits)
+        found: int | None = integration._Outlook(trainer, SimpleNamespace(automatic_optimization=is_automatic)).total
+        return found
+
+    assert [total(True, max_epochs=2, max_steps=steps) for steps in (-1, 3, 20)] == [8, 3, 8]
+    # How many steps of the optimizer a batch makes, only the module knows.
+    assert [total(False, max_epochs=2, max_steps=steps) for steps in (-1, 3)] == [8, None]
 
 
 @pytest.mark.parametrize(("size", "told"), [(2, [1]), (1, [])])

@@ -362,7 +362,6 @@ class _Outlook:
     def __init__(self, trainer: Any, module: Any) -> None:
         self._trainer = trainer
         is_automatic = bool(module.automatic_optimization)
-        self._is_automatic = is_automatic
         schedulers = [one for one in trainer.callbacks if isinstance(one, GradientAccumulationScheduler)]
         self._scheduler = schedulers[-1] if schedulers else None
         self.batches = _whole(trainer.num_training_batches)  # of an epoch
@@ -383,8 +382,6 @@ class _Outlook:
 
     def batches_of(self, epoch: int) -> int:
         """Return the batches of a step in an epoch, counted from 0."""
-        if not self._is_automatic:
-            return 1
         if self._scheduler is not None:
             return int(self._scheduler.get_accumulate_grad_batches(epoch))
         return int(self._trainer.accumulate_grad_batches)
@@ -392,8 +389,7 @@ class _Outlook:
     def plan(self) -> TrainingPlan:
         """Return the plan; validations and saves that come at no steady pace are left out of it."""
         total = self.total or 0
-        test_freq, save_freq = self._validates_every() or -1, self._saves_every() or -1
-        each = self.steps_of(0)
+        test_freq, (save_freq, saves_last) = self._validates_every() or -1, self._saves_every()
         return TrainingPlan(
             total,
             start_step=self.start,
@@ -401,13 +397,13 @@ class _Outlook:
             test_freq=test_freq,
             val_after_train=test_freq > 0 and total % test_freq == 0,
             save_freq=save_freq,
-            saves_last=save_freq > 0 and save_freq == each,  # the end of an epoch, even of one that is cut short
+            saves_last=saves_last,
         )
 
     @property
     def _steady(self) -> int | None:
         """Batches of a step, if all epochs have as many."""
-        is_steady = not self._is_automatic or self._scheduler is None or set(self._scheduler.scheduling) <= {0}
+        is_steady = self._scheduler is None or set(self._scheduler.scheduling) <= {0}
         return self.batches_of(0) if is_steady else None
 
     def _validates_every(self) -> int | None:
@@ -424,20 +420,22 @@ class _Outlook:
             return None
         return int(every) // each
 
-    def _saves_every(self) -> int | None:
-        """Return after how many steps it saves each time, or None."""
+    def _saves_every(self) -> tuple[int, bool]:
+        """Return after how many steps it saves each time, or -1, and whether it does after the last one in any case."""
+        never = -1, False
         trainer = self._trainer
         savers = list(trainer.checkpoint_callbacks)
         if len(savers) != 1 or not isinstance(savers[0], ModelCheckpoint) or trainer.fast_dev_run:
-            return None
+            return never
         (saver,) = savers
         if saver.monitor is not None or saver.save_last or not saver.save_top_k:  # it depends, or it is more than one file
-            return None
+            return never
         steps = getattr(saver, "_every_n_train_steps", 0)
         if steps:
-            return int(steps)
+            return int(steps), False
         epochs, each = getattr(saver, "_every_n_epochs", 0), self._steady
         validates = self._validates_every()
-        if not epochs or each is None or self.batches is None or (validates and validates != self.steps_of(0)):
-            return None
-        return self.steps_of(0) * int(epochs) if validates or not trainer.enable_validation else None
+        is_at_end = validates == self.steps_of(0) if validates else not trainer.enable_validation
+        if not epochs or each is None or self.batches is None or not is_at_end:
+            return never
+        return self.steps_of(0) * int(epochs), epochs == 1  # the end of an epoch, even of one that is cut short
