@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import io
 import json
@@ -11,13 +12,19 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from rich.console import Console
 
 import phasewatch
 from phasewatch.sinks import ConsoleSink
+
+if TYPE_CHECKING:
+    from pytest_mock import MockerFixture
+
+    from phasewatch.testing import PhaseLog
 
 PROGRAMS = Path(__file__).parent / "programs"
 RULE = "=" * 80
@@ -132,6 +139,169 @@ def test_a_missing_package_is_named_with_what_installs_it(monkeypatch: pytest.Mo
     monkeypatch.delitem(sys.modules, "phasewatch.integrations.transformers", raising=False)
     with pytest.raises(ImportError, match=r"pip install phasewatch\[transformers\]"):
         importlib.import_module("phasewatch.integrations.transformers")
+
+
+class StandIn:
+    """A trainer without a model, which calls and tells what one of transformers does."""
+
+    fails_in = ""
+
+    def __init__(self, *callbacks: Any) -> None:
+        self.args = SimpleNamespace(
+            eval_strategy="no", save_strategy="no", eval_on_start=False, eval_delay=0, gradient_accumulation_steps=1,
+            num_train_epochs=1, max_steps=2, eval_batch_size=4, world_size=1, output_dir="out",
+        )  # fmt: skip
+        self.control = SimpleNamespace(should_log=False)
+        self.callback_handler = SimpleNamespace(callbacks=list(callbacks))
+        self.state: Any = None
+        self.add_callback(object())  # as the real one does with its bar
+
+    def add_callback(self, callback: Any) -> None:
+        self.callback_handler.callbacks.append(callback)
+
+    def tell(self, event: str, **more: Any) -> None:
+        for callback in self.callback_handler.callbacks:
+            getattr(callback, event, lambda *_, **__: None)(self.args, self.state, self.control, **more)
+
+    def train(self, trial: Any = None) -> None:
+        options: dict[str, Any] = {"max_steps": 2, "num_train_epochs": 1, "eval_steps": None, "save_steps": None}
+        self.state = SimpleNamespace(global_step=0, epoch=0, log_history=[], **options)
+        self.tell("on_train_begin", train_dataloader=range(2))
+        if self.args.eval_on_start:
+            self.evaluate()
+        self.tell("on_epoch_begin")
+        for _ in range(2):
+            self.tell("on_step_begin")
+            self.state.global_step += 1
+            self.tell("on_step_end")
+        self._save_checkpoint(None, trial)
+        self.tell("on_epoch_end")
+        self.tell("on_train_end")
+
+    def evaluate(self) -> None:
+        self.evaluation_loop(range(2), "Evaluation", metric_key_prefix="eval")
+
+    def predict(self) -> None:
+        self.evaluation_loop(range(2), "Prediction", metric_key_prefix="test")
+
+    def evaluation_loop(self, dataloader: Any, description: str, metric_key_prefix: str = "eval") -> None:
+        for _ in dataloader:
+            self.tell("on_prediction_step")
+        if self.fails_in == "evaluate":
+            raise ValueError("no such label")
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        if self.fails_in == "save":
+            raise OSError("no room")
+
+
+@pytest.fixture
+def integration(mocker: MockerFixture) -> Any:
+    """The integration, over a framework of which there is a trainer that has nothing to do."""
+    framework: Any = ModuleType("transformers")
+    parts: Any = ModuleType("transformers.trainer_callback")
+    framework.Trainer = type("Trainer", (StandIn,), {"add_callback": StandIn.add_callback})
+    names = ("PrinterCallback", "TrainerCallback", "ProgressCallback", "TrainerControl", "DefaultFlowCallback")
+    for name in names:
+        setattr(framework, name, type(name, (), {}))
+        setattr(parts, name, getattr(framework, name))
+    never = SimpleNamespace(should_evaluate=False, should_save=False)
+    parts.DefaultFlowCallback.on_step_end = lambda *_: never
+    mocker.patch.dict(sys.modules, {"transformers": framework, "transformers.trainer_callback": parts})
+    mocker.patch("atexit.register")
+    sys.modules.pop("phasewatch.integrations.transformers", None)
+    return importlib.import_module("phasewatch.integrations.transformers")
+
+
+def told_of(phaselog: PhaseLog) -> list[tuple[str, str]]:
+    return [(event.phase.name, event.status) for event in phaselog.events if isinstance(event, phasewatch.PhaseEnded)]
+
+
+def test_an_evaluation_alone_that_fails_is_a_run_that_failed(integration: Any, phaselog: PhaseLog) -> None:
+    trainer = integration.Trainer(integration.PhasewatchCallback())
+    trainer.fails_in = "evaluate"
+    with pytest.raises(ValueError, match="no such label"):
+        trainer.evaluate()
+    names = ["VALIDATION", "PRE-TRAINING VALIDATION", "train"]
+    assert told_of(phaselog) == [(name, "failed") for name in names]
+    assert phasewatch.current() is None
+
+
+def test_a_save_that_fails_is_told_as_such(integration: Any, phaselog: PhaseLog) -> None:
+    trainer = integration.Trainer(integration.PhasewatchCallback())
+    trainer.fails_in = "save"
+    with pytest.raises(OSError, match="no room"):
+        trainer.train()
+    assert told_of(phaselog)[-3:] == [(name, "failed") for name in ("CHECKPOINT SAVING", "TRAINING", "train")]
+    assert titles(phaselog.text)[-1] == "RUN FAILED - in TRAINING > CHECKPOINT SAVING"
+
+
+def test_what_a_program_dies_of_before_the_training_is_told_where_the_run_began_early(
+    integration: Any, phaselog: PhaseLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callback = integration.PhasewatchCallback(early=True)
+    monkeypatch.setattr(sys, "last_value", MemoryError("the model is too large"), raising=False)
+    integration._end_at_exit()
+    assert told_of(phaselog) == [("INITIALIZATION", "failed"), ("train", "failed")]
+    callback.close()  # there is nothing left to end
+
+
+def test_a_save_of_a_trial_of_a_search_has_a_path_only_the_trainer_knows(integration: Any, phaselog: PhaseLog) -> None:
+    trainer = integration.Trainer(integration.PhasewatchCallback(wait=False))
+    for trial in (None, {"learning_rate": 0.1}):
+        trainer.train(trial)
+    roots = phasewatch.Timeline.from_events(phaselog.events).roots
+    paths = [node.phase.attributes.get("path") for root in roots for node in all_of(root, "CHECKPOINT SAVING")]
+    assert paths == [os.path.join("out", "checkpoint-2"), None]
+
+
+def test_a_second_training_validates_before_it_as_the_first_one_does(integration: Any, phaselog: PhaseLog) -> None:
+    callback = integration.PhasewatchCallback(wait=True)
+    trainer = integration.Trainer(callback)
+    trainer.args.eval_on_start = True
+    for _ in range(2):
+        trainer.train()
+        trainer.evaluate()
+    callback.close()
+    names = [name for name, _ in told_of(phaselog) if name in VALIDATIONS]
+    assert names == ["PRE-TRAINING VALIDATION", "POST-TRAINING VALIDATION"] * 2
+
+
+def test_what_is_evaluated_after_a_training_that_failed_comes_after_it(integration: Any, phaselog: PhaseLog) -> None:
+    trainer = integration.Trainer(integration.PhasewatchCallback())
+    trainer.fails_in = "save"
+    with phasewatch.phase("EXPERIMENT"):
+        with pytest.raises(OSError, match="no room"):
+            trainer.train()
+        trainer.evaluate()
+    assert told_of(phaselog)[-2:] == [("POST-TRAINING VALIDATION", "completed"), ("EXPERIMENT", "completed")]
+
+
+def test_a_callback_more_changes_nothing_of_what_is_told(integration: Any, phaselog: PhaseLog) -> None:
+    trainer = integration.Trainer(integration.PhasewatchCallback(wait=False), integration.PhasewatchCallback(wait=False))
+    trainer.add_callback(object())
+    trainer.train()
+    names = ["INITIALIZATION", "TRAINING STEP", "TRAINING STEP", "CHECKPOINT SAVING", "TRAINING", "train"]
+    assert told_of(phaselog) == [(name, "completed") for name in names]
+    assert phasewatch.current() is None
+
+
+def test_a_copy_of_a_callback_is_asked_for_the_same(integration: Any) -> None:
+    options = {"name": "mine", "log": "a", "history": "b", "progress": False, "parts": True, "wait": False}
+    copied = copy.copy(integration.PhasewatchCallback(**options))
+    assert {name: getattr(copied, name) for name in options} == options
+    assert not copied.early, "the run that began early goes on where it began"
+
+
+def test_parts_of_trl_that_have_moved_cost_one_warning_and_only_these(
+    integration: Any, phaselog: PhaseLog, mocker: MockerFixture
+) -> None:
+    mocker.patch.dict(sys.modules, {"trl.extras.profiling": ModuleType("trl.extras.profiling")})
+    kind = type("GRPOTrainer", (integration.Trainer,), {"__module__": "trl.trainer"})
+    with pytest.warns(phasewatch.PhasewatchWarning, match="no ProfilingContext.*They are not told"):
+        trainer = kind(integration.PhasewatchCallback(wait=False))
+    trainer.train()
+    assert ("TRAINING", "completed") in told_of(phaselog)
 
 
 # A whole program.
