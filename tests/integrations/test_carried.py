@@ -88,6 +88,44 @@ def test_generators_and_coroutines_stay_what_they_are() -> None:
             assert (result, heard) == (value, expected)
 
 
+def test_what_decorators_make_of_a_generator_is_what_is_called() -> None:
+    @functools.wraps(numbers)
+    def collected(n: int) -> list[int]:
+        return list(numbers(n))
+
+    @functools.wraps(later)
+    def awaited(n: int) -> int:
+        return asyncio.run(later(n))
+
+    @functools.wraps(numbers_later)
+    def collected_later(n: int) -> list[int]:
+        return asyncio.run(all_of(numbers_later(n)))
+
+    for function, value in ((collected, [0, 1]), (awaited, 2), (collected_later, [0, 1])):
+        heard.clear()
+        assert carried(function, HOME)(2, **SENT) == value
+        assert heard == INSIDE
+
+
+def test_a_method_whose_decorator_returns_a_generator_is_one_for_the_framework() -> None:
+    class Streams:
+        @functools.wraps(numbers)
+        def numbers(self, n: int) -> Iterator[int]:
+            return numbers(n)
+
+        @staticmethod
+        @functools.wraps(numbers_later)
+        def later(n: int) -> AsyncIterator[int]:
+            return numbers_later(n)
+
+    cls = carried_class(Streams, HOME)
+    assert inspect.isgeneratorfunction(cls.numbers)  # type: ignore[attr-defined]  # as Streams has
+    assert inspect.isasyncgenfunction(cls.later)  # type: ignore[attr-defined]
+    streams = cls()
+    assert list(streams.numbers(2, **SENT)) == asyncio.run(all_of(streams.later(2, **SENT))) == [0, 1]
+    assert heard == INSIDE * 2
+
+
 async def echo(n: int) -> Any:
     given = n
     while given:
@@ -96,6 +134,22 @@ async def echo(n: int) -> Any:
         except ValueError:
             given = yield "caught"
     heard.append("working")
+
+
+def test_a_generator_that_is_closed_has_cleaned_up_inside_of_what_has_arrived() -> None:
+    async def until_closed() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            heard.append("cleaned up")
+
+    async def leave() -> None:
+        made: Any = carried(until_closed, HOME)(**SENT)
+        await made.asend(None)
+        await made.aclose()
+
+    asyncio.run(leave())
+    assert heard == [("sent", False), "cleaned up", "left"]
 
 
 def test_what_is_sent_to_a_generator_reaches_it() -> None:

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from phasewatch import Tracker, read
+from phasewatch.integrations import _collected
 from phasewatch.integrations._collected import CollectedSink, Collector, settle
 from phasewatch.testing import FakeClock, MemorySink
 
@@ -116,6 +117,72 @@ def test_a_collector_that_is_not_there_yet_is_waited_for() -> None:
     assert wire.events == events
 
 
+def test_a_single_event_is_sent_when_the_collector_is_there_at_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_collected, "_PATIENCE", 0.0)
+    wire, asked = Wire(), 0
+
+    def find(name: str) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked < 3:
+            sink.flush()  # a task is over meanwhile
+            raise ValueError("no actor of this name")
+        return wire.find(name)
+
+    sink = CollectedSink("collector", "the.log", find, wire.has_arrived)
+    events = some_events(1)
+    sink.emit(events[0])
+    assert wire.sent.wait(PATIENCE)
+    sink.close()
+    assert wire.events == events
+
+
+def test_the_oldest_events_go_where_too_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_collected, "_CAPACITY", 3)
+    wire, events = Wire(arrives=False), some_events(6)
+    sink = wire.sink()
+    sink.emit(events[0])
+    assert wire.sent.wait(PATIENCE)
+    for event in events[1:]:
+        sink.emit(event)
+    sink.close()
+    assert wire.events == [events[0], *events[3:]]
+    wire.lets.set()
+
+
+def test_a_flush_that_finds_the_collector_dead_ends_the_matter_too(caplog: pytest.LogCaptureFixture) -> None:
+    wire, events = Wire(arrives=False), some_events(2)
+    sink = wire.sink()
+    sink.emit(events[0])
+    assert wire.sent.wait(PATIENCE)
+    sink.emit(events[1])
+    wire.error = RuntimeError("dead")
+    sink.flush()
+    wire.lets.set()
+    assert not sink._waiting
+    assert caplog.text.count("cannot be reached any more") == 1
+
+
+def test_the_thread_of_a_sink_that_is_closed_ends_even_where_nothing_waits() -> None:
+    waits = threading.Semaphore(0)
+
+    class Wake(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.release()
+            return super().wait(timeout)
+
+    sink = Wire().sink()
+    sink._wake = Wake()
+    sink.emit(some_events(1)[0])
+    thread = sink._thread
+    assert thread is not None
+    assert waits.acquire(timeout=PATIENCE)
+    assert waits.acquire(timeout=PATIENCE)  # for a second event, which does not come
+    sink.close()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
 def test_a_dead_collector_ends_the_matter_and_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     for arrives in (True, False):
         caplog.clear()
@@ -152,9 +219,19 @@ def test_the_actor_writes_what_it_takes(tmp_path: Path) -> None:
     collector.take(first, events[:2])
     collector.take(second, events[2:4])
     collector.take(first, events[4:])
-    collector.take(str(tmp_path), events)  # no file
     assert (list(read(first)), list(read(second))) == ([*events[:2], *events[4:]], events[2:4])
-    assert collector.taken() == 4
+    assert collector.taken() == 3
+
+
+def test_what_cannot_be_written_now_is_written_with_what_comes_later(tmp_path: Path) -> None:
+    collector, events = Collector(), some_events(4)
+    folder = tmp_path / "folder"
+    folder.write_text("no folder yet")
+    log = str(folder / "the.jsonl")
+    collector.take(log, events[:2])
+    folder.unlink()
+    collector.take(log, events[2:])
+    assert list(read(log)) == events
 
 
 def test_one_waits_until_nothing_more_comes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import signal
@@ -9,20 +10,24 @@ import subprocess
 import sys
 import threading
 import warnings
+from concurrent.futures import Future
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from phasewatch import PhasewatchWarning, Timeline, phase, read, run
+from phasewatch import PhasewatchWarning, Timeline, attach, phase, read, run
 from phasewatch.integrations import ray as integration
+from phasewatch.integrations._carried import KEYWORD, MARK
+from phasewatch.integrations._collected import CollectedSink
 
 if TYPE_CHECKING:
     from phasewatch.timeline import Node
 
 PROGRAMS = Path(__file__).parent / "programs"
 PATIENCE = 180.0  # seconds for a program
+watch_nodes = integration._watch_nodes  # which most tests do without
 
 
 def started(name: str, *arguments: object) -> subprocess.Popen[str]:
@@ -385,6 +390,34 @@ def test_a_task_without_a_phase_around_it_speaks(here: Any) -> None:
         assert "PHASEWATCH_CONSOLE" not in os.environ
 
 
+def test_what_an_actor_was_made_under_holds_as_long_as_its_process_lives(
+    here: Any, monkeypatch: pytest.MonkeyPatch, phaselog: Any
+) -> None:
+    attached: list[Any] = []
+
+    def keep(text: str) -> Any:
+        attached.append(attach(text))
+        return attached[-1]
+
+    monkeypatch.setattr(integration, "attach", keep)
+    text = '{"id": "other.1", "run": "other.0", "path": ["OUTER"]}'
+    with integration.arrive(sent_by("other", text), lasting=True):
+        pass
+    with phase("LATER") as later:
+        assert later.path == ("OUTER", "LATER")
+    attached[0].__exit__(None, None, None)
+
+
+def test_what_comes_back_to_the_process_that_sent_it_changes_nothing(here: Any, tmp_path: Path) -> None:
+    here.collect = True
+    with run("main", log=tmp_path / "log.jsonl", sinks=[]):
+        sent = str(integration._sent())
+        with integration.arrive(sent, lasting=False), phase("INNER"):
+            assert "PHASEWATCH_CONSOLE" not in os.environ
+            assert here.sink is None
+            assert str(integration._sent()).partition("\n")[0] == sent.partition("\n")[0]
+
+
 def test_what_is_no_message_of_ours_changes_nothing(here: Any, caplog: pytest.LogCaptureFixture, phaselog: Any) -> None:
     for broken in ("", "nothing", '{"from": "x"}\n', "[]\n[]"):
         with integration.arrive(broken, lasting=False), phase("INNER") as inner:
@@ -410,6 +443,58 @@ def test_where_the_log_is_elsewhere_records_go_to_the_collector_and_the_message_
         pass
     assert configured[1:] == [[]]
     assert here.sink is None
+
+
+def test_records_go_to_the_collector_too_where_the_log_is_on_another_machine(
+    here: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(integration, "configure", lambda **_: None)
+    for log in (tmp_path / "log.jsonl", tmp_path / "no folder here" / "log.jsonl"):
+        here.sink = None
+        with integration.arrive(sent_by("other", "", log).replace(os.uname().nodename, "elsewhere"), lasting=False):
+            pass
+        assert here.sink.log == str(log)
+
+
+def test_the_records_of_one_process_are_sent_before_those_of_another_one_are(
+    here: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    configured: list[Any] = []
+    monkeypatch.setattr(integration, "configure", lambda **options: configured.extend(options["sinks"]))
+    closed: list[str] = []
+    monkeypatch.setattr(CollectedSink, "close", lambda sink: closed.append(sink.name))
+    log = tmp_path / "log.jsonl"
+    for other in ("first", "first", "second"):
+        with integration.arrive(sent_by(other, "", log, collect=True), lasting=False):
+            pass
+    assert [sink.name for sink in configured] == ["phasewatch-first", "phasewatch-second"]
+    with integration.arrive(sent_by("second", "", log), lasting=False):
+        pass
+    assert closed == ["phasewatch-first", "phasewatch-second"]
+
+
+def test_a_task_passes_on_what_it_was_sent_unless_it_has_a_run_of_its_own(
+    here: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    watching: list[bool] = []
+    monkeypatch.setattr(integration, "_watch_nodes", lambda: watching.append(True))
+    monkeypatch.setattr(integration, "configure", lambda **_: None)
+    log, own = tmp_path / "log.jsonl", tmp_path / "own.jsonl"
+    with integration.arrive(sent_by("other", "", log, collect=True), lasting=False):
+        with run("the same log", log=log, sinks=[]):
+            assert json.loads(str(integration._sent()).partition("\n")[0])["from"] == "other"
+        assert not watching  # the collector is where that process is
+        with run("main", log=own, sinks=[]):
+            head = json.loads(str(integration._sent()).partition("\n")[0])
+    assert (head["from"], head["log"], head["collect"]) == (here.token, str(own), True)
+    assert watching == [True]
+
+
+def test_without_a_log_no_collector_is_made(here: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    watching: list[bool] = []
+    monkeypatch.setattr(integration, "_watch_nodes", lambda: watching.append(True))
+    integration._sent()
+    assert not watching
 
 
 def test_a_worker_that_has_a_log_of_its_own_keeps_it(here: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -476,6 +561,221 @@ def test_the_end_waits_for_what_is_on_its_way_to_the_collector(here: Any, monkey
     here.collector = collector
     monkeypatch.setattr(integration, "settle", lambda ask: int("dead"))
     integration._settle()
+
+
+def test_a_cluster_that_was_left_is_asked_for_nothing(here: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = a_ray(monkeypatch)
+    vars(ray).update(is_initialized=lambda: False, exceptions=SimpleNamespace(RayError=ValueError))
+    monkeypatch.setattr(integration, "settle", lambda ask: pytest.fail("Ray would be started anew"))
+    here.collector = SimpleNamespace()
+    integration._settle()
+    assert here.collector is None
+
+
+def test_the_nodes_of_each_cluster_are_watched_once(here: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    a_ray(monkeypatch)
+    watched: list[Any] = []
+
+    def thread(target: Any, **_: Any) -> Any:
+        return SimpleNamespace(start=lambda: watched.append(target))
+
+    monkeypatch.setattr(integration, "threading", SimpleNamespace(Thread=thread))
+    monkeypatch.setattr(integration, "_watch_nodes", watch_nodes)
+    with run("driver", log=tmp_path / "log.jsonl", sinks=[]):
+        for _ in range(2):
+            with phase("OUTER"):
+                integration._sent()
+        assert len(watched) == 1
+        integration._sent()
+        integration._settle()
+        integration._sent()  # which is what it was
+    assert watched == [integration._make_collector] * 2
+
+
+class Nodes:
+    """A cluster of whose nodes one is asked, and what is made in it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *nodes: list[Any]) -> None:
+        ray = a_ray(monkeypatch)
+        self.made: dict[str, Any] = {}
+        self.nodes, self.there = list(nodes), [False, True]
+        vars(ray).update(
+            is_initialized=self.is_there, nodes=self.alive, remote=self.remote,
+            get_runtime_context=lambda: SimpleNamespace(get_node_id=lambda: "here"),
+        )  # fmt: skip
+        strategies = ModuleType("ray.util.scheduling_strategies")
+        vars(strategies)["NodeAffinitySchedulingStrategy"] = lambda node, soft: (node, soft)
+        for module in (ModuleType("ray.util"), strategies):
+            monkeypatch.setitem(sys.modules, module.__name__, module)
+        for pause in ("_FIRST_LOOK", "_LOOK_EVERY"):
+            monkeypatch.setattr(integration, pause, 0.0)
+
+    def is_there(self) -> bool:
+        return self.there.pop(0) if len(self.there) > 1 else self.there[0]
+
+    def alive(self) -> list[dict[str, Any]]:
+        assert self.there == [True], "there is no cluster yet"
+        return [{"NodeManagerHostname": host, "Alive": alive} for host, alive in self.nodes.pop(0)]
+
+    def remote(self, **options: Any) -> Any:
+        self.made |= options
+        return lambda cls: self
+
+    def options(self, **options: Any) -> Any:
+        self.made |= options
+        return SimpleNamespace(remote=lambda: "the collector")
+
+
+ONE, TWO = [("a", True), ("a", True), ("b", False)], [("a", True), ("b", True)]
+
+
+def test_the_collector_is_made_beside_the_log_when_a_second_machine_is_there_and_takes_no_processor(
+    here: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Nodes(monkeypatch, ONE, ONE, TWO)
+    integration._make_collector()
+    assert not cluster.nodes
+    assert here.collector == "the collector"
+    assert cluster.made == {
+        "num_cpus": 0, "max_restarts": -1, "scheduling_strategy": ("here", False),
+        "name": f"phasewatch-{here.token}", "namespace": "phasewatch", "get_if_exists": True,
+    }  # fmt: skip
+
+
+def test_who_asked_for_the_collector_has_it_on_one_machine(here: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    here.collect = True
+    Nodes(monkeypatch)
+    integration._make_collector()
+    assert here.collector == "the collector"
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_that_nodes_cannot_be_asked_for_is_told_unless_the_cluster_was_left(
+    here: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, left: bool
+) -> None:
+    cluster = Nodes(monkeypatch)
+
+    def fails() -> None:
+        cluster.there[:] = [not left]
+        raise ConnectionError
+
+    vars(sys.modules["ray"])["nodes"] = fails
+    integration._make_collector()
+    assert ("_make_collector failed" in caplog.text) is not left
+
+
+def test_a_batch_has_arrived_when_ray_says_so_or_starts_the_collector_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unavailable(Exception):
+        pass
+
+    class Died(Exception):
+        pass
+
+    ray = a_ray(monkeypatch)
+    vars(ray)["exceptions"] = SimpleNamespace(ActorUnavailableError=Unavailable)
+
+    def arrived(error: BaseException | None) -> bool:
+        future: Future[None] = Future()
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(None)
+        return integration._has_arrived(SimpleNamespace(future=lambda: future), 0.0)
+
+    assert arrived(None)
+    assert arrived(Unavailable())
+    assert not integration._has_arrived(SimpleNamespace(future=Future), 0.0)
+    with pytest.raises(Died):
+        arrived(Died())
+
+
+# Seams, in a Ray that does nothing.
+
+
+def a_ray_that_fits(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return args, kwargs
+
+    method_class = type("ActorMethod", (), {"remote": method, "options": method})
+
+    def get(self: Any, name: str) -> Any:
+        return method_class()
+
+    def listed(self: Any) -> list[str]:
+        return ["work", *([MARK] if self.carried else [])]
+
+    ray = a_ray(
+        monkeypatch,
+        ActorClass=type("ActorClass", (), {"remote": method, "options": method, "bind": method}),
+        ActorHandle=type("ActorHandle", (), {"__getattr__": get, "__dir__": listed, "carried": True}),
+        ActorMethod=method_class,
+    )
+    vars(ray.remote_function)["RemoteFunction"] = type("RemoteFunction", (), {"options": method, "bind": method})
+    vars(ray).update(shutdown=lambda: None, exceptions=SimpleNamespace(ActorUnavailableError=OSError))
+    return ray
+
+
+def test_a_process_is_hooked_once_and_settles_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(integration, "_here", integration._Here())
+    ray = a_ray_that_fits(monkeypatch)
+    ends: list[Any] = []
+    monkeypatch.setattr(integration, "atexit", SimpleNamespace(register=ends.append))
+    plain = ray.actor.ActorClass.remote
+    integration._hook()
+    hooked = ray.actor.ActorClass.remote
+    integration._hook()
+    assert ray.actor.ActorClass.remote is hooked is not plain
+    assert ends == [integration._settle]  # whoever ends without ray.shutdown
+
+
+def test_methods_of_ray_and_of_actors_that_are_not_carried_are_called_as_ever(here: Any, monkeypatch: Any) -> None:
+    ray = a_ray_that_fits(monkeypatch)
+    ((owner, name, method_of),) = integration._seams_of_handles(ray)
+    setattr(owner, name, method_of)
+    handle = owner()
+    (_, carried), (_, called) = handle.work.remote(1), handle.__ray_ready__.remote(1)
+    assert (list(carried), called) == ([KEYWORD], {})
+    owner.carried = False
+    assert handle.work.remote(1) == ((1,), {})
+
+
+def a_ray_that_shows_its_options(options: dict[str, Any]) -> tuple[Any, Any]:
+    """A Ray, and what it makes of something: what that is, and the options with which it was made."""
+
+    def remote(*made: Any, **given: Any) -> Any:
+        return (made[0], given) if made else lambda cls: (cls, given)
+
+    return SimpleNamespace(remote=remote), lambda: SimpleNamespace(get_options=lambda: options)
+
+
+@pytest.mark.parametrize("options", [{}, {"num_cpus": 2, "max_concurrency": 4}])
+def test_a_twin_is_made_with_the_options_of_what_it_is_made_of(options: dict[str, Any]) -> None:
+    class Actor:
+        pass
+
+    def function() -> None:
+        pass
+
+    ray, bind = a_ray_that_shows_its_options(options)
+    cls, given = integration._class_twin(ray, SimpleNamespace(__ray_actor_class__=Actor, bind=bind))
+    assert (issubclass(cls, Actor), given) == (True, options)
+    plain = SimpleNamespace(remote=SimpleNamespace(__wrapped__=function), bind=bind)
+    twin, given = integration._function_twin(ray, plain)
+    assert (twin.__name__, given) == ("function", options)
+
+
+def test_tasks_and_actors_of_ray_and_of_phasewatch_are_left_as_they_are() -> None:
+    ray, bind = a_ray_that_shows_its_options({})
+    for module in ("ray", "ray.data.actors", "phasewatch.integrations"):
+        cls = type("Theirs", (), {"__module__": module})
+        assert integration._class_twin(ray, SimpleNamespace(__ray_actor_class__=cls, bind=bind)) is None
+    cls = type("Mine", (), {"__module__": "rays.of_light"})
+    assert integration._class_twin(ray, SimpleNamespace(__ray_actor_class__=cls, bind=bind)) is not None
+
+
+def test_what_options_returned_can_be_copied(here: Any) -> None:
+    calls = copy.copy(integration._Calls(SimpleNamespace(remote=lambda **sent: list(sent), other=1)))
+    assert (calls.remote(), calls.other) == ([KEYWORD], 1)
 
 
 def test_phasewatch_imports_no_ray() -> None:

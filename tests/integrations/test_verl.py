@@ -9,8 +9,10 @@ import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -167,6 +169,36 @@ def test_a_run_is_one_of_validation_only_where_verl_takes_it_for_one(settings: d
     assert verl._Plan(a_trainer(**settings)).validates_only is only
 
 
+def test_what_looks_wrong_in_a_configuration_is_known_before_the_run_where_its_steps_are() -> None:
+    trainer = a_trainer(val_only=True, val_before_train=False)
+    assert verl._Plan(trainer).warnings() == []  # V1 knows them later
+    trainer.total_training_steps = 7
+    assert "val-only-trains" in [doubt.code for doubt in verl._Plan(trainer).warnings()]
+
+
+def test_a_queue_counts_the_rewards_of_a_validation_and_is_itself_otherwise(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    counted: list[Any] = []
+    life = SimpleNamespace(validation=None, count_batch=lambda *batch: counted.append(batch))
+    monkeypatch.setattr(verl._here, "life", life, raising=False)
+    queue = verl._Queue(
+        SimpleNamespace(kv_batch_get=lambda **asked: dict.fromkeys(asked["select_fields"] or (), 0.5), name="q")
+    )
+    keys = ["a_0_0", "a_1_0", "b_c_0_0"]
+    rewards: dict[str, Any] = {"partition_id": "val", "select_fields": ["uid", "rm_scores"], "keys": keys}
+    assert queue.kv_batch_get(**rewards) == {"uid": 0.5, "rm_scores": 0.5}
+    assert not counted  # there is no validation
+    life.validation = object()
+    for other in ({"partition_id": "train"}, {"select_fields": ["uid"]}, {"select_fields": None}):
+        queue.kv_batch_get(**(rewards | other))
+    assert not counted
+    queue.kv_batch_get(**rewards)
+    assert counted == [(2, 0.5)]
+    assert queue.name == "q"
+    assert not caplog.records
+
+
 def test_v1_says_itself_how_many_steps_an_epoch_has() -> None:
     assert verl._steps_per_epoch(SimpleNamespace(steps_per_epoch=7, train_dataloader=[1, 2])) == 7
     assert verl._steps_per_epoch(SimpleNamespace(train_dataloader=[1, 2])) == 2
@@ -221,6 +253,234 @@ def test_the_plugin_logs_what_verl_would_swallow(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delitem(sys.modules, "phasewatch.integrations._verl_plugin", raising=False)
     importlib.import_module("phasewatch.integrations._verl_plugin")
     assert "PHASEWATCH_VERL" in caplog.text
+
+
+# A trainer that has verl's loop, and nothing to compute.
+
+
+@pytest.fixture
+def plain_verl(other_verl: Path) -> Any:
+    """The module of such a trainer, installed."""
+    shutil.copy(PROGRAMS / "verl_plain.py", other_verl / "trainer/ppo/ray_trainer.py")
+    verl.install()
+    return importlib.import_module("verl.trainer.ppo.ray_trainer")
+
+
+def plain_settings(name: str | None = "plain", **data: Any) -> Settings:
+    answers = Settings(rollout=Settings(val_kwargs=Settings(n=1)))
+    trainer = Settings(experiment_name=name, total_epochs=1, test_freq=2, save_freq=1, val_before_train=True)
+    return Settings(trainer=trainer, data=Settings({"val_batch_size": None, **data}), actor_rollout_ref=answers)
+
+
+def trained(trainer: Any) -> Any:
+    trainer.init_workers()
+    trainer.fit()
+    return trainer
+
+
+def roots(phaselog: Any) -> list[Any]:
+    return list(phasewatch.Timeline.from_events(phaselog.events).roots)
+
+
+def names(node: Any) -> Any:
+    """The name of a phase, with those inside of it."""
+    return (node.name, [names(child) for child in node.children]) if node.children else node.name
+
+
+PLAIN_STEP = ("TRAINING STEP", ["gen"])
+PLAIN_STEPS = [
+    PLAIN_STEP, "CHECKPOINT SAVING", PLAIN_STEP, "CHECKPOINT SAVING", ("PERIODIC VALIDATION", ["VALIDATION"]),
+    PLAIN_STEP, "CHECKPOINT SAVING",
+]  # fmt: skip
+PLAIN = [
+    "INITIALIZATION", ("PRE-TRAINING VALIDATION", ["VALIDATION"]), ("TRAINING", PLAIN_STEPS),
+    ("POST-TRAINING VALIDATION", ["VALIDATION"]),
+]  # fmt: skip
+LOSSES = [{"loss": 1.0}, {"loss": 1 / 2}, {"loss": 1 / 3}]
+
+
+def test_a_plain_training_has_its_phases_and_nothing_is_told_after_it(plain_verl: Any, phaselog: Any) -> None:
+    trainer = trained(plain_verl.RayPPOTrainer(plain_settings()))
+    with plain_verl.marked_timer("gen", {}):
+        trainer._validate()
+        trainer._save_checkpoint()
+    (run,) = roots(phaselog)
+    assert (names(run), run.status) == (("plain", PLAIN), "completed")
+    assert [step.metrics for step in all_of(run, "TRAINING STEP")] == LOSSES
+    assert {node.metrics["accuracy"] for node in all_of(run, "VALIDATION")} == {0.5}
+
+
+def test_a_trainer_that_trains_inside_of_another_leaves_that_one_as_it_was(plain_verl: Any, phaselog: Any) -> None:
+    inner: list[Any] = []
+
+    def train_another() -> None:
+        if not inner:
+            inner.append(trained(plain_verl.RayPPOTrainer(plain_settings("inner"))))
+
+    trained(plain_verl.RayPPOTrainer(plain_settings(), gen=train_another))
+    (run,) = roots(phaselog)
+    steps = [("TRAINING STEP", [("gen", PLAIN)]), *PLAIN_STEPS[1:]]
+    assert (names(run), run.status) == (("plain", [*PLAIN[:2], ("TRAINING", steps), PLAIN[3]]), "completed")
+    outer = next(child for child in run.children if child.name == "TRAINING")
+    assert [child.metrics for child in outer.children if child.name == "TRAINING STEP"] == LOSSES
+
+
+def test_a_trainer_that_another_thread_made_is_not_taken_for_one_that_never_trains(plain_verl: Any, phaselog: Any) -> None:
+    first = plain_verl.RayPPOTrainer(plain_settings("first"))
+    thread = threading.Thread(target=first.init_workers)
+    thread.start()
+    thread.join()
+    second = plain_verl.RayPPOTrainer(plain_settings("second"))
+    second.init_workers()
+    first.fit()
+    second.fit()
+    assert all_of(roots(phaselog)[0], "first")[0].status == "completed"
+
+
+def test_a_trainer_that_trains_again_has_a_run_again(plain_verl: Any, phaselog: Any) -> None:
+    trained(plain_verl.RayPPOTrainer(plain_settings())).fit()
+    assert [names(run) for run in roots(phaselog)] == [("plain", PLAIN), ("plain", PLAIN[1:])]
+
+
+def test_a_trainer_that_is_initialized_twice_has_one_run(plain_verl: Any, phaselog: Any) -> None:
+    trainer = plain_verl.RayPPOTrainer(plain_settings())
+    trainer.init_workers()
+    trained(trainer)
+    assert [names(run) for run in roots(phaselog)] == [("plain", PLAIN)]
+
+
+def test_a_run_whose_initialization_fails_has_failed_there(plain_verl: Any, phaselog: Any) -> None:
+    trainer = plain_verl.RayPPOTrainer(plain_settings(), init=lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        trainer.init_workers()
+    assert phasewatch.current() is None
+    (run,) = roots(phaselog)
+    assert [(node.name, node.status) for node in (run, *run.children)] == [("plain", "failed"), ("INITIALIZATION", "failed")]
+
+
+def test_a_run_without_a_name_is_called_after_verl(plain_verl: Any, phaselog: Any) -> None:
+    trained(plain_verl.RayPPOTrainer(plain_settings(None)))
+    assert [run.name for run in roots(phaselog)] == ["verl"]
+
+
+def test_what_a_derived_trainer_calls_of_its_base_is_one_phase(plain_verl: Any, phaselog: Any) -> None:
+    class Derived(plain_verl.RayPPOTrainer):  # type: ignore[misc]  # a class of verl
+        def init_workers(self) -> None:
+            super().init_workers()
+
+        def fit(self) -> None:
+            super().fit()
+            with phasewatch.phase("EXPORT"):
+                pass
+
+        def _validate(self) -> Any:
+            return super()._validate()
+
+        def _save_checkpoint(self) -> None:
+            super()._save_checkpoint()
+
+    trained(Derived(plain_settings()))
+    assert [names(run) for run in roots(phaselog)] == [("plain", [*PLAIN, "EXPORT"])]
+
+
+def test_to_validate_or_to_save_before_the_training_is_not_told(plain_verl: Any, phaselog: Any) -> None:
+    trainer = plain_verl.RayPPOTrainer(plain_settings())
+    trainer.init_workers()
+    trainer.global_steps = 0
+    trainer._validate()
+    trainer._save_checkpoint()
+    trainer.fit()
+    assert [names(run) for run in roots(phaselog)] == [("plain", PLAIN)]
+
+
+def test_a_timer_outside_of_steps_is_no_part_of_one(plain_verl: Any, phaselog: Any) -> None:
+    def time_it(marked_timer: Any) -> None:
+        with marked_timer("warm_up", {}):
+            pass
+
+    trained(plain_verl.RayPPOTrainer(plain_settings(), before_training=time_it, after_training=time_it))
+    assert [names(run) for run in roots(phaselog)] == [("plain", PLAIN)]
+
+
+def test_a_step_that_nobody_logs_is_over_where_the_next_one_begins(plain_verl: Any, phaselog: Any) -> None:
+    trained(plain_verl.RayPPOTrainer(plain_settings(), saves=False, logs=False))
+    assert names(all_of(roots(phaselog)[0], "TRAINING")[0]) == (
+        "TRAINING", [PLAIN_STEP, PLAIN_STEP, ("PERIODIC VALIDATION", ["VALIDATION"]), PLAIN_STEP],
+    )  # fmt: skip
+
+
+def test_trainers_that_are_made_later_are_held_as_the_first_was(plain_verl: Any, phaselog: Any) -> None:
+    trained(plain_verl.RayPPOTrainer(plain_settings()))
+    held = [dict(vars(owner)) for owner in (plain_verl.RayPPOTrainer, plain_verl.Tracking)]
+    verl.install()
+    trained(plain_verl.RayPPOTrainer(plain_settings()))
+    assert [dict(vars(owner)) for owner in (plain_verl.RayPPOTrainer, plain_verl.Tracking)] == held
+
+
+class Rewards:
+    """As a tensor of them, on a device."""
+
+    def __init__(self, device: str, *each: float) -> None:
+        self.device, self.each = SimpleNamespace(type=device), list(each)
+
+    def sum(self, axis: int) -> Rewards:
+        assert (axis, self.device.type) == (1, "cpu"), "a device would be waited for"
+        return self
+
+    def tolist(self) -> list[float]:
+        return self.each
+
+
+class Batch(list[int]):
+    """Answers, and the rewards of their tokens."""
+
+    def __init__(self, rewards: Rewards, **meta_info: Any) -> None:
+        super().__init__([0])
+        self.rewards, self.meta_info = rewards, meta_info
+
+
+def test_rewards_on_a_device_are_not_waited_for_and_batches_without_one_count_too(
+    plain_verl: Any, phaselog: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    rewards = [Rewards("cuda", 1.0), Rewards("cpu"), Rewards("cpu", 1.0, 0.0)]
+    batches = [*(Batch(each, validate=True) for each in rewards), Batch(Rewards("cpu", 9.0))]  # the last is of no validation
+    trained(plain_verl.RayPPOTrainer(plain_settings(), batches=batches))
+    for node in all_of(roots(phaselog)[0], "VALIDATION"):
+        assert (node.done, node.counters["questions"], node.means["reward"]) == (3, 3, 0.5)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(("given", "told"), [(None, 3), (2, 2)])
+def test_a_validation_whose_batches_are_not_limited_is_one_of_all_questions(
+    plain_verl: Any, phaselog: Any, given: int | None, told: int
+) -> None:
+    trained(plain_verl.RayPPOTrainer(plain_settings(val_batch_size=given)))
+    assert all_of(roots(phaselog)[0], "VALIDATION")[0].phase.details["Batch size"] == told
+
+
+def test_a_validation_that_returns_no_metrics_ends_all_the_same(
+    plain_verl: Any, phaselog: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained(plain_verl.RayPPOTrainer(plain_settings(), validated=None))
+    assert [names(run) for run in roots(phaselog)] == [("plain", PLAIN)]
+    assert not caplog.records
+
+
+def test_what_is_logged_of_another_step_is_no_metric_of_this_one(plain_verl: Any, phaselog: Any) -> None:
+    trained(plain_verl.RayPPOTrainer(plain_settings(), log=lambda logger: logger.log({"of all": 1.0}, 100)))
+    assert [step.metrics for step in all_of(roots(phaselog)[0], "TRAINING STEP")] == LOSSES
+
+
+def test_a_step_that_cannot_be_logged_has_failed(plain_verl: Any, phaselog: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_disk(tracking: Any, data: Any, step: int) -> None:
+        if step:
+            raise OSError("no space left")
+
+    monkeypatch.setattr(plain_verl.Tracking, "log", out_of_disk)
+    verl.install()  # holds it anew
+    with pytest.raises(OSError, match="no space left"):
+        trained(plain_verl.RayPPOTrainer(plain_settings(), saves=False))
+    assert [step.status for step in all_of(roots(phaselog)[0], "TRAINING STEP")] == ["failed"]
 
 
 # With verl.

@@ -18,13 +18,15 @@ KEYWORD = "_phasewatch_carrier"
 MARK = "_phasewatch_carried"  # a method of every class that is carried, by which a handle of it is known
 
 
-def carried(function: Callable[..., Any], home: str, *, lasting: bool = False) -> Callable[..., Any]:
+def carried(function: Callable[..., Any], home: str, *, method: bool = False, lasting: bool = False) -> Callable[..., Any]:
     """Return a function that does the same, and also takes ``KEYWORD``; coroutines and generators stay what they are.
 
     Args:
         function: a function in Python.
         home: the module that is imported where the function is called; ``arrive(sent, lasting)`` in it returns what the
             call is done inside of.
+        method: whether it is one of a class. Such a one is taken for a generator where what its decorators wrap is one, as
+            Ray takes it; a function is what its decorators make of it.
         lasting: whether what was sent holds beyond the call.
 
     Raises:
@@ -43,9 +45,10 @@ def carried(function: Callable[..., Any], home: str, *, lasting: bool = False) -
         except Exception:  # there is no phasewatch here, or an older one
             return None
 
-    if inspect.isasyncgenfunction(inner):
+    generates = inner if method else function
+    if inspect.isasyncgenfunction(generates):
         made = _asynchronous_generator(function, arrived)
-    elif inspect.isgeneratorfunction(inner):
+    elif inspect.isgeneratorfunction(generates):
         made = _generator(function, arrived)
     elif inspect.iscoroutinefunction(function):
         made = _coroutine(function, arrived)
@@ -75,9 +78,9 @@ def carried_class(cls: type, home: str) -> type:
         if is_carried(name):
             raw = inspect.getattr_static(cls, name)
             if isinstance(raw, (staticmethod, classmethod)):
-                members[name] = type(raw)(carried(raw.__func__, home))
+                members[name] = type(raw)(carried(raw.__func__, home, method=True))
             elif inspect.isfunction(raw):
-                members[name] = carried(raw, home, lasting=name == "__init__")
+                members[name] = carried(raw, home, method=True, lasting=name == "__init__")
             elif name != "__init__" and inspect.isroutine(getattr(cls, name, None)):
                 raise TypeError(f"{name} is a method of a kind that cannot be wrapped")
     if "__init__" not in members:

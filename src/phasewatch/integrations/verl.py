@@ -399,11 +399,11 @@ class _Life:
     def initialize(self) -> _Block | None:
         """Begin INITIALIZATION, and the run."""
         global _latest  # a trainer that never came to train must not have the next one inside of its run
-        if self._depth["init"] or self.flow:
+        if self.flow:
             return None
         if _latest is not None:
             before = _latest()
-            if before is not None and before is not self and before._is_abandoned():
+            if before is not None and before._is_abandoned():
                 before.flow.close(_Abandoned("another trainer began"))
         _latest = weakref.ref(self)
         self._reset()
