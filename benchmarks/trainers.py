@@ -5,9 +5,9 @@
     python benchmarks/trainers.py verl     # some of transformers, trl, lightning, keras, verl and verl_v1
 
 A step does the trainer's own work on a tiny model and then waits for 50 ms, as a device would let it. The console prints
-to nowhere, the event log is written. What others do on the machine makes steps dearer and never cheaper, so of each training the
-step counts that one in ten is cheaper than. Trainings with and without take turns; what is added is the median of the
-rounds' differences, and must be below 1 % of the step.
+to nowhere, the event log is written. What others do on the machine makes steps dearer and never cheaper, so of each
+training the step counts that one in ten is cheaper than. Trainings with and without take turns; what is added is the median
+of the rounds' differences, and must be below 1 % of the step.
 """
 
 from __future__ import annotations
