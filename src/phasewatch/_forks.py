@@ -24,7 +24,7 @@ _prepared = False
 class ForkSafeLock(RLock):  # type: ignore[misc]  # final in its stub alone
     """A lock that its own thread may take again, used in ``with`` blocks.
 
-    To take it is a call of C: a lock in Python around one of C costs ten times as much, at each event of each sink.
+    To take it is a call of C, since it is taken at each event by each sink.
     """
 
     def __new__(cls, order: int) -> ForkSafeLock:

@@ -93,7 +93,6 @@ class PhasewatchCallback(TrainerCallback):
         self.name, self.log, self.history = name, log, history
         self.progress, self.parts, self.early, self.wait = progress, parts, early, wait
         self._flow = Flow()
-        self._reference = weakref.ref(self, _forget)
         self._trainer: Callable[[], Any] = lambda: None  # a weak reference to the one that is at work
         self._trainers: weakref.WeakSet[Any] = weakref.WeakSet()
         self._plan: LaterPlan | None = None
@@ -146,8 +145,8 @@ class PhasewatchCallback(TrainerCallback):
             self._watch_parts()
 
     def _watch_parts(self) -> None:
-        if self._reference not in _callbacks:
-            _callbacks.append(self._reference)
+        if all(reference() is not self for reference in _callbacks):
+            _callbacks.append(weakref.ref(self, _callbacks.remove))
         module = sys.modules.get("trl.extras.profiling")
         if module is None or module in _with_parts:  # a trainer without sub-phases does not import it
             return
@@ -573,11 +572,6 @@ def _is_plain_program() -> bool:
 _callbacks: list[weakref.ref[PhasewatchCallback]] = []  # of trainers that have them
 _with_parts: list[Any] = []  # modules whose context is watched
 _announced: dict[str, bool] = {}  # whether the text shows phases of a name
-
-
-def _forget(reference: weakref.ref[PhasewatchCallback]) -> None:
-    if reference in _callbacks:
-        _callbacks.remove(reference)
 
 
 @functools.lru_cache(_MOST_PARTS)
