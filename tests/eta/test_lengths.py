@@ -88,45 +88,59 @@ def test_brief_durations_do_not_hide_a_long_one() -> None:
     assert lengths.left(4) == pytest.approx(10.0, rel=0.01)
 
 
-def test_brief_durations_that_another_thread_has_just_taken_are_not_taken_twice() -> None:
-    lengths = lengths_of([1e-4, 6e-5])
-
-    class Sum(float):
-        def __lt__(self, other: float) -> bool:
-            lengths.add(6e-5)  # what another thread does, after this one has looked and before it takes
-            return float(self) < other
-
-    class Duration(float):
-        def __radd__(self, other: float) -> float:
-            return Sum(other + float(self))
-
-    lengths.add(Duration(6e-5))
-    assert (lengths.count, lengths._seen()) == (2, 4.0)
-
-
 def test_where_it_is_open_whether_there_was_a_change_the_forecast_lies_between_the_levels() -> None:
     changed = [*noisy(30, mean=lambda _: 10.0, spread=0.2), *noisy(5, mean=lambda _: 20.0, spread=0.2, seed=1)]
     assert 14.0 < left(lengths_of(changed), 1) < 19.0  # the mean of all is below 12
 
 
-def test_a_group_is_closed_once_and_not_while_another_thread_weighs() -> None:
+def test_what_nobody_asks_about_waits_until_it_is_much() -> None:
+    lengths = lengths_of([1.0] * 63)
+    assert (len(lengths._waiting), lengths._count, lengths.is_known) == (63, 0, True)
+    lengths.add(1.0)
+    assert (len(lengths._waiting), lengths._count) == (0, 64)
+    lengths.add(1.0)
+    assert lengths.count == 65
+
+
+def test_of_many_a_few_that_take_no_second_together_wait_for_the_next_question() -> None:
+    lengths = lengths_of(noisy(40, mean=lambda _: 0.04))
+    before = left(lengths, 100)
+    for _ in range(13):
+        lengths.add(0.05)
+        assert left(lengths, 100) == before
+    lengths.add(0.05)
+    assert left(lengths, 100) > before, "these are more than a quarter of all"
+    lengths.add(0.05)
+    left(lengths, 100)
+    assert len(lengths._waiting) == 1
+    lengths.add(1.0)
+    left(lengths, 100)
+    assert len(lengths._waiting) == 0
+
+
+def test_nobody_looks_at_durations_while_another_thread_does_or_weighs() -> None:
     lengths = lengths_of([1.0, 2.0, 3.0])
+    known = left(lengths, 1)
     with lengths._weighing:
         lengths.add(4.0)
         lengths.add(5.0)
-        assert [group.number for group in (*lengths._groups, lengths._open)] == [1, 1, 2]
-    lengths.add(6.0)
-    assert [group.number for group in (*lengths._groups, lengths._open)] == [1, 1, 3, 0]
-    assert lengths._seen() == 6.0
+        assert left(lengths, 1) == known
+        assert lengths.count == 3
+    assert lengths.count == 5
+    assert lengths._seen() == 5.0
+    assert left(lengths, 1) > known
 
-    class Units(int):
-        def __radd__(self, other: float) -> float:  # type: ignore[override]  # what it adds to is a float
-            lengths.add(8.0)  # what another thread does, after this one has taken the group and before it closes it
-            return other + int(self)
 
-    lengths.add(7.0, Units(1))
-    assert all(group.number for group in lengths._groups)
-    assert lengths.left(1) is not None
+def test_no_duration_is_lost_between_threads(at_once: Callable[[Callable[[int], None], int], None]) -> None:
+    several = [Lengths() for _ in range(60)]
+
+    def work(_: int) -> None:
+        for lengths in several:
+            for number in range(100):
+                lengths.add(0.001 * (1 + number % 7))
+
+    at_once(work, 3)
+    assert {lengths.count for lengths in several} == {300}
 
 
 def test_threads_that_add_and_ask_at_once_disturb_nobody(at_once: Callable[[Callable[[int], None], int], None]) -> None:

@@ -13,11 +13,13 @@ Memory is constant: when there are too many groups, each two of them become one.
 from __future__ import annotations
 
 from _thread import allocate_lock
+from collections import deque
 from math import copysign, exp, isfinite, log, sqrt
 
 _BUNCHES = 512  # durations after which two are taken as one, then three, and so on
 _BRIEF = 1e-4  # seconds: of what takes less, as much as takes so long is one duration; nobody waits for it
 _GROUPS = 32  # of consecutive durations, at most
+_MOST_WAITING = 64  # durations that nobody has asked about
 _EAGER = 64  # durations in a group from which on each closed group is weighed at once, so that no question has to
 
 # What is believed before anything is seen. All are relative: they are the same for milliseconds and for hours.
@@ -110,18 +112,19 @@ class _Story:
 class Lengths:
     """The durations of one kind of work, and what they say of those to come.
 
-    A duration may be that of several units at once. `add` is cheap, and so is `left`, which weighs again only when there
-    is something new; neither depends on how many durations there were.
+    A duration may be that of several units at once. `add` puts it aside, as most are of work whose length nobody asks for;
+    `left` looks at those put aside and weighs again, where enough is new. Neither depends on how many durations there were.
     """
 
     __slots__ = (
-        "_beyond", "_bunch", "_bunched", "_bunched_seconds", "_bunched_units", "_evidence", "_first", "_groups", "_last",
-        "_level", "_new_seconds", "_noise", "_open", "_prior", "_said", "_size", "_squares", "_summed", "_sums", "_variance",
-        "_weighed", "_weighed_wholly", "_weighing", "count",
+        "_beyond", "_bunch", "_bunched", "_bunched_seconds", "_bunched_units", "_count", "_evidence", "_first", "_groups",
+        "_last", "_level", "_new_seconds", "_noise", "_open", "_prior", "_said", "_size", "_squares", "_summed", "_sums",
+        "_variance", "_waiting", "_weighed", "_weighed_wholly", "_weighing",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.count = 0  # durations so far, a bunch as one
+        self._waiting: deque[tuple[float, float]] = deque()  # seconds and units that were not looked at yet
+        self._count = 0  # durations looked at, a bunch as one
         self._bunch = 1  # durations that are taken as one: of very many, one more is not worth much time
         self._bunched = 0
         self._bunched_units: float = 0
@@ -137,14 +140,14 @@ class Lengths:
         self._noise = _NOISE**2
         self._prior: tuple[float, float] | None = None
         self._weighed = self._weighed_wholly = 0  # count when that was done
-        self._new_seconds = 0.0  # in the durations since then
+        self._new_seconds = 0.0  # in the durations since then, those that wait among them
         self._variance = 0.0  # of one unit, as a logarithm
         self._sums = _Sums()
         self._summed = 0  # groups in them
         self._evidence: list[float | None] = []  # logarithm of that for all up to each boundary between groups
         # The first level, the mean level of the stories without a trend, those with one, and the units that all rest on.
         self._said: tuple[float, float, list[_Story], float] | None = None
-        self._weighing = allocate_lock()
+        self._weighing = allocate_lock()  # of the one who looks at what waits, or weighs: nobody waits for it
 
     def expect(self, seconds: float, count: float = 1, spread: float = 0.0) -> None:
         """Take the mean length of a unit in an earlier run, how many there were, and their standard deviation.
@@ -165,12 +168,33 @@ class Lengths:
     @property
     def is_known(self) -> bool:
         """Whether anything is known of the lengths."""
-        return self.count > 0 or self._prior is not None
+        return self._first is not None or bool(self._waiting) or self._prior is not None
+
+    @property
+    def count(self) -> int:
+        """Durations so far, a bunch as one."""
+        if self._waiting:
+            self._look()
+        return self._count
 
     def add(self, seconds: float, units: float = 1) -> None:
         """Take how long ``units`` units took together."""
-        if not 0 <= seconds < _LONGEST:
-            return
+        if 0 <= seconds < _LONGEST:
+            self._new_seconds += seconds
+            self._waiting.append((seconds, units))
+            if len(self._waiting) >= _MOST_WAITING:
+                self._look()
+
+    def _look(self) -> None:
+        """Look at the durations that wait, unless another thread does or weighs."""
+        if self._weighing.acquire(False):
+            try:
+                while self._waiting:
+                    self._look_at(*self._waiting.popleft())
+            finally:
+                self._weighing.release()
+
+    def _look_at(self, seconds: float, units: float) -> None:
         if self._bunch > 1 or self._bunched or (seconds < _BRIEF and self._first is not None):
             self._bunched += 1
             self._bunched_units += units
@@ -179,15 +203,12 @@ class Lengths:
                 return
             seconds, units = self._bunched_seconds, self._bunched_units
             self._bunched, self._bunched_units, self._bunched_seconds = 0, 0, 0.0
-            if not units:  # another thread has just taken them
-                return
         each = seconds / units
         if not each > _SHORTEST:
             each = _SHORTEST
         logarithm = log(each)
-        count = self.count
-        self.count = count + 1
-        self._new_seconds += seconds
+        count = self._count
+        self._count = count + 1
         if self._first is None:
             self._first = _Group(1, units, seconds, units * logarithm)
             return
@@ -208,13 +229,9 @@ class Lengths:
         group.units += units
         group.seconds += seconds
         group.logs += units * logarithm
-        group.number += 1  # last, for who weighs in another thread
-        if group.number >= self._size and self._weighing.acquire(False):
-            try:
-                if group is self._open:  # no other thread has closed it meanwhile
-                    self._close()
-            finally:
-                self._weighing.release()
+        group.number += 1
+        if group.number >= self._size:
+            self._close()
 
     def _draw_in(self, distance: float) -> float:
         """Return the logarithm as which one far from the level counts: a single one is no change, a few in a row are."""
@@ -225,7 +242,7 @@ class Lengths:
         return self._level + copysign(_OUTLYING * sqrt(self._spread_squared()), distance)
 
     def _close(self) -> None:
-        """Begin a new group, and make room for it. Who weighs in another thread must not meet one without durations."""
+        """Begin a new group, and make room for it."""
         groups = self._groups
         groups.append(self._open)
         self._open = _Group()
@@ -233,7 +250,7 @@ class Lengths:
             self._groups = [groups[number] + groups[number + 1] for number in range(0, _GROUPS, 2)]
             self._size *= 2
             self._weighed_wholly = 0
-        self._bunch = 1 + self.count // _BUNCHES
+        self._bunch = 1 + self._count // _BUNCHES
         if self._size >= _EAGER:
             self._weigh_alone(None)
 
@@ -246,11 +263,13 @@ class Lengths:
         """
         if units <= 0:
             return 0.0
+        if self._waiting and self._is_stale():
+            self._look()
         first = self._first
         if first is None:
             return None if self._prior is None else units * self._prior[0]
         if not self._squares and self._is_even(first):
-            own, told = self._mean(first), float(self.count)
+            own, told = self._mean(first), float(self._count)
         else:
             if self._is_stale():
                 self._weigh(self._seen() + units if whole is None else whole)
@@ -264,17 +283,18 @@ class Lengths:
         if self._prior is None:
             return units * own
         expected, precision = self._prior
-        if self.count == 1 and first.seconds / first.units > expected * (1 + _WARM_UP * _BETWEEN_RUNS):
+        if self._count == 1 and first.seconds / first.units > expected * (1 + _WARM_UP * _BETWEEN_RUNS):
             return units * expected  # a first one of such a length warms up
         share = self._spread_squared() * precision
         return units * (share * expected + told * own) / (share + told)
 
     def _is_stale(self) -> bool:
         """Whether enough is new for the stories to be weighed again: of many durations, or in a second, little changes."""
-        new = self.count - self._weighed
-        if self._weighed == 0 or self.count < _FEW:
+        count = self._count + len(self._waiting)
+        new = count - self._weighed
+        if self._weighed == 0 or count < _FEW:
             return new > 0
-        return new > self.count / (128 if self._new_seconds >= _SOON else 4)
+        return new > count / (128 if self._new_seconds >= _SOON else 4)
 
     def _seen(self) -> float:
         assert self._first is not None
@@ -289,7 +309,7 @@ class Lengths:
         return self._last is None or self._last == first.logs / first.units
 
     def _spread_squared(self) -> float:
-        return (self._noise + self._squares) / max(1, self.count - 1)
+        return (self._noise + self._squares) / max(1, self._count - 1)
 
     def _weigh(self, whole: float) -> None:
         """Weigh the stories, unless another thread does or closes a group."""
@@ -303,8 +323,8 @@ class Lengths:
         """Weigh the stories: all anew where much is new, else with what came since."""
         if whole is None:
             whole = 2 * self._seen()
-        if not self._weighed_wholly or (self._size < _EAGER and self.count > self._weighed_wholly * 1.125):
-            self._weighed_wholly = self.count
+        if not self._weighed_wholly or (self._size < _EAGER and self._count > self._weighed_wholly * 1.125):
+            self._weighed_wholly = self._count
             self._variance = self._spread_squared()
             self._sums = _Sums()
             self._evidence = [0.0]
@@ -315,7 +335,7 @@ class Lengths:
         for group in self._groups[self._summed :]:
             self._summed += 1
             self._take(group, whole)
-        self._weighed, self._new_seconds = self.count, 0.0
+        self._weighed, self._new_seconds = self._count, 0.0
         if self._open.number:
             self._sums.append(self._open)
             self._tell(whole)
