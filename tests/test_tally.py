@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from phasewatch import Tracker
-from phasewatch._tally import NEVER, Metric, Tally, as_count, as_number, last_of, take_logged
+from phasewatch._tally import NEVER, Logged, Metric, Tally, as_count, as_number, numbers_of
 
 
 class Scalar:
@@ -357,12 +358,51 @@ def test_the_moment_of_a_count_is_kept_until_the_count_changes() -> None:
     assert (tally.counted, tally.counted_at) == (3, 10.0)
 
 
+def test_of_values_those_that_are_numbers_are_taken_as_floats() -> None:
+    assert numbers_of({"loss": 3, "note": "x", "kl": Scalar(1.0), "lr": 0.5}) == (
+        {"loss": 3.0, "kl": 1.0, "lr": 0.5}, ["note"],
+    )  # fmt: skip
+    floats: dict[str, object] = {"loss": 0.5, "kl": math.inf}
+    assert numbers_of(floats) == (floats, [])
+    taken, _ = numbers_of({"loss": np.float64(2)})
+    assert type(taken["loss"]) is float
+
+
 def test_logged_metrics_keep_their_last_value_and_a_mean_in_which_all_are_equal() -> None:
-    logged: dict[str, Metric] = {}
-    assert take_logged({"loss": 3, "note": "x"}, logged) == ({"loss": 3.0}, ["note"])
-    assert take_logged({"loss": Scalar(1.0)}, logged) == ({"loss": 1.0}, [])
-    assert last_of(logged) == {"loss": 1.0}
-    assert (logged["loss"].mean, logged["loss"].count) == (2.0, 2)
+    logged = Logged()
+    assert (logged.last(), logged.metrics()) == ({}, {})
+    once = {"loss": 3.0, "kl": 0.5}
+    logged.add(once)
+    assert logged.last() is once, "so that nobody has to make its text again"
+    logged.add({"loss": 1.0})
+    assert logged.last() == {"loss": 1.0, "kl": 0.5}
+    metrics = logged.metrics()
+    assert (metrics["loss"].mean, metrics["loss"].count, metrics["kl"].count, logged.words) == (2.0, 2, 1, 2)
+    assert metrics is logged.metrics(), "whoever has them sees what comes later"
+
+
+def test_what_was_logged_once_and_looked_at_is_the_last_value_still() -> None:
+    logged = Logged()
+    logged.add({"loss": 3.0})
+    assert logged.metrics()["loss"].last == 3.0
+    logged.add({"kl": 1.0})
+    assert logged.last() == {"loss": 3.0, "kl": 1.0}
+
+
+def test_what_several_threads_log_to_one_phase_is_not_lost(at_once: Callable[[Callable[[int], None], int], None]) -> None:
+    several = [Logged() for _ in range(100)]
+
+    def work(thread: int) -> None:
+        for logged in several:
+            for number in range(5):
+                logged.add({f"{thread}/{number}": float(number)})
+                logged.last()
+
+    at_once(work, 3)
+    for logged in several:
+        assert {name: metric.count for name, metric in logged.metrics().items()} == {
+            f"{thread}/{number}": 1 for thread in range(3) for number in range(5)
+        }
 
 
 def test_metrics_may_be_added_by_another_thread_while_they_are_told() -> None:
@@ -376,7 +416,7 @@ def test_metrics_may_be_added_by_another_thread_while_they_are_told() -> None:
 
         @property
         def last(self) -> float:
-            logged["later"] = Metric()
+            logged.metrics()["later"] = Metric()
             return 1.0
 
         @last.setter
@@ -384,9 +424,10 @@ def test_metrics_may_be_added_by_another_thread_while_they_are_told() -> None:
             pass
 
     tally.means["loss"] = Added()
-    logged: dict[str, Metric] = {"loss": Added()}
+    logged = Logged()
+    logged.metrics()["loss"] = Added()
     assert tally.mean_values() == {"loss": 1.0}
-    assert last_of(logged) == {"loss": 1.0}
+    assert logged.last() == {"loss": 1.0}
 
 
 class Overflowing:

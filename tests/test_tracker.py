@@ -329,7 +329,7 @@ def test_whatever_was_decorated_does_nothing_while_phasewatch_is_off(phaselog: P
 def test_a_failure_of_its_own_never_reaches_the_work(
     phaselog: PhaseLog, mocker: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for method in ("_describe", "_conclude", "_count", "_begin_tally"):
+    for method in ("_describe", "_finish", "_count", "_begin_tally"):
         mocker.patch.object(phasewatch.Phase, method, side_effect=RuntimeError("a bug"))
     with phase("A") as handle:
         handle.advance()

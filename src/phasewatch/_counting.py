@@ -10,7 +10,7 @@ from ._annotations import TYPE_CHECKING, overload
 from ._extra import Extra
 from ._report import failure, shown, warn
 from ._spec import as_text
-from ._tally import EACH, NO_SINGLES, Tally, as_count, take_logged
+from ._tally import EACH, NO_SINGLES, Logged, Tally, as_count, numbers_of
 from .eta import Forecast
 from .events import MetricsLogged, PhaseProgressed
 
@@ -74,7 +74,10 @@ class Counting:
         extra = self._extra
         if extra is None:
             return {}
-        return {**(extra.tally.means if extra.tally is not None else {}), **(extra.logged or {})}
+        return {
+            **(extra.tally.means if extra.tally is not None else {}),
+            **(extra.logged.metrics() if extra.logged is not None else {}),
+        }
 
     # Progress.
 
@@ -274,16 +277,18 @@ class Counting:
             return
         try:
             extra = self._extra or self._more()
-            if extra.logged is None:
-                extra.logged = {}
-            values = metrics if mapping is None else {**self._named(mapping), **metrics}
-            taken, refused = take_logged(values, extra.logged)
+            taken, refused = numbers_of(metrics if mapping is None else {**self._named(mapping), **metrics})
             if refused:
                 self._refuse(refused)
-            if taken and self._tracker.listening:
-                if not extra.is_told:
-                    self._tell_before()
-                self._tracker.emit(MetricsLogged(self._describe(), self._tracker.wall(), values=taken))
+            if taken:
+                logged, tracker = extra.logged, self._tracker
+                if logged is None:
+                    logged = extra.logged = Logged()
+                logged.add(taken)
+                if tracker.listening:
+                    if not extra.is_told:
+                        self._tell_before()
+                    tracker.emit(MetricsLogged(extra.info or self._describe(), tracker.wall(), taken))
         except Exception:
             failure(f"phase {self.name!r} could not take log(...); the program goes on")
 

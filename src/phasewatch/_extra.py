@@ -8,18 +8,21 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ._fault import Fault
-    from ._tally import Metric, Tally
+    from ._tally import Logged, Tally
     from ._vigil import Vigil
     from .eta import Running
     from .events import PhaseInfo
 
 
 class Extra:
-    """What a phase has beyond its place and its time; most of it few phases need, and so stands with the class."""
+    """What a phase has beyond its place and its time; most of it few phases need, and so stands with the class.
+
+    To make one is a call of C alone: it is made where there is no room for a call of ours.
+    """
 
     info: PhaseInfo | None = None  # once somebody has asked
     tally: Tally | None = None  # how far it said to be, and what it was promised
-    logged: dict[str, Metric] | None = None  # what it was given to log; most that are count nothing, and have no tally
+    logged: Logged | None = None  # what it was given to log; most that are count nothing, and have no tally
     timing: Running | None = None  # what the forecast knows of it, where somebody may ask for one
     thread: int | None = None  # that entered it, if anybody listens
     vigil: Vigil | None = None  # the monitor's, once it has looked

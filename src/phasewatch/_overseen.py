@@ -13,7 +13,6 @@ from .events import PhaseAlive, PhaseResumed, PhaseStalled
 if TYPE_CHECKING:
     from typing import ClassVar
 
-    from ._extra import Extra
     from .events import Role
 
 _STACK_FROM = 2  # the announcement of a stall from which on the stack is shown
@@ -34,31 +33,18 @@ class Overseen(Counting):
     def _enclosing(self) -> object:
         return self._parent
 
-    def _leave_monitor(self, extra: Extra, completed: bool, now: float) -> None:
-        """Be looked at no more; when this returns, nobody is looking."""
-        monitor.open.pop(id(self), None)
-        parent = self._parent
-        if parent is not None:
-            parent._hear_of_child(now)
-        # The monitor makes the vigil before it asks whether the phase is open, and this one has ended before it asks for
-        # that: one of the two sees the other.
-        vigil = extra.vigil
-        if vigil is not None:
-            try:
-                with monitor.lock:
-                    if vigil.announced and completed:
-                        self._tell_resumed(vigil, now)
-            except TimeoutError:  # the process is about to end, and who looks hangs in a sink
-                pass
-        if completed:
-            info = extra.info or self._describe()
-            self._tracker.kinds.ended.append((info.path, now - self._started))
+    def _leave_monitor(self, vigil: Vigil, completed: bool, now: float) -> None:
+        """Be looked at no more, which the monitor has done; when this returns, nobody is looking.
 
-    def _hear_of_child(self, now: float) -> None:
-        """Take the beginning or the end of a phase inside this one for a sign of life."""
-        extra = self._extra
-        if extra is not None and extra.vigil is not None:  # there is one once the monitor has looked
-            extra.vigil.child_at = now
+        The monitor makes the vigil before it asks whether the phase is open, and one that leaves has ended before it asks
+        for that: one of the two sees the other.
+        """
+        try:
+            with monitor.lock:
+                if vigil.announced and completed:
+                    self._tell_resumed(vigil, now)
+        except TimeoutError:  # the process is about to end, and who looks hangs in a sink
+            pass
 
     def _look(self, *, is_innermost: bool, by_hand: bool) -> None:
         """Be looked at: tell progress of loops that are not counted, and whether the phase is alive, or has stalled."""
@@ -91,7 +77,8 @@ class Overseen(Counting):
         # Before the look, since that is how long it was quiet if it moves now.
         quiet = vigil.quiet(now)
         words = 0 if tally is None else tally.words
-        words += sum(metric.count for metric in tuple((self._more().logged or {}).values()))
+        logged = self._more().logged
+        words += 0 if logged is None else logged.words
         if vigil.see(now, done, words, kind.gaps) and vigil.announced:
             self._tell_resumed(vigil, now, quiet)
         if not is_innermost or self.role == "run":

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping
-from functools import lru_cache
 from json.encoder import encode_basestring_ascii as _quoted
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -49,8 +48,7 @@ _DEEPEST = 20  # levels of lists and mappings in a detail
 _MOST_ENDED = 1000  # phases that are remembered after their end: a thread may have a last word
 _MOST_OPEN = 100_000
 _MOST_TRIES = 8
-_MOST_TEXTS = 128  # of places, of parents and of paths, that are remembered: few are in use at a time, and names may be long
-_MOST_ANNOUNCED = 128  # names, likewise
+_MOST_TEXTS = 128  # of places and of registered names, that are remembered: few are in use at a time, and names may be long
 _PLACE_NAMES = ("host", "process", "rank", "thread", "birth")
 _MORE_OF_END = ("active", "counters", "means", "metrics", "error", "innermost", "origin", "deviations")
 
@@ -93,7 +91,7 @@ class RecordError(ValueError):
 def line_of(event: Event) -> bytes:
     """Return an event as one line of ASCII that ends with a newline."""
     try:
-        return (_text_of(event) + "}\n").encode("ascii")
+        return f"{_text_of(event)}}}\n".encode("ascii")
     except (KeyError, TypeError, ValueError, RecursionError):  # it holds something less usual
         return encoded(_raw(event))
 
@@ -128,10 +126,14 @@ def _text_of(event: Event) -> str:
     if time - time:
         raise ValueError("not finite")
     text = f'{fields.head}{_float(time)},"name":{_quoted(phase.name)},"id":{_quoted(phase.id)}'
-    if fields.kind is PhaseStarted:
-        return text + _text_of_kin(phase.role, phase.parent, phase.run) + _text_of_phase(phase)
-    if fields.kind is PhaseEnded:
-        return text + _text_of_end(event) + _text_of_kin(phase.role, phase.parent, phase.run)  # type: ignore[arg-type]  # by its kind
+    kind = fields.kind
+    if kind is PhaseStarted:
+        return text + _text_of_kin(phase) + _text_of_phase(phase)
+    if kind is PhaseEnded:
+        return text + _text_of_end(event) + _text_of_kin(phase)  # type: ignore[arg-type]  # by its kind
+    if kind is MetricsLogged:
+        values = event.values  # type: ignore[attr-defined]  # likewise
+        return f'{text},"values":{_text_of_numbers(values)}' if values else text
     return text + _told(fields.labels, fields.values_of(event))
 
 
@@ -144,8 +146,12 @@ def _text_of_end(event: PhaseEnded) -> str:
     if event.total is not None:
         text += _told(_TOTAL_LABELS, (event.total,))
     text += f',"elapsed":{_float(elapsed)}'
-    more = _more_of_end(event)
-    return text if more == _NOTHING_MORE else text + _told(_MORE_LABELS, more)
+    if (
+        event.counters is NOTHING and event.means is NOTHING and event.error is None and event.active is None
+        and event.origin is None and event.deviations is NOTHING and not event.innermost
+    ):  # fmt: skip
+        return text if event.metrics is NOTHING else f'{text},"metrics":{_text_of_numbers(event.metrics)}'
+    return text + _told(_MORE_LABELS, _more_of_end(event))
 
 
 def _told(labels: tuple[str, ...], values: tuple[Any, ...]) -> str:
@@ -166,56 +172,67 @@ def _told(labels: tuple[str, ...], values: tuple[Any, ...]) -> str:
     return text
 
 
-@lru_cache(_MOST_TEXTS, typed=True)
-def _text_of_kin(role: str, parent: str | None, run: str | None) -> str:
-    text = "" if role == "phase" else ',"role":' + _quoted(role)
-    if parent is not None:
-        text += ',"parent":' + _quoted(parent)
-    if run is not None:
-        text += ',"run":' + _quoted(run)
+def _text_of_numbers(values: Mapping[str, float]) -> str:
+    """Return metrics. Those of most phases are told twice, when they are logged and when the phase ends."""
+    global _last_numbers
+    known = _last_numbers
+    if known[0] is values:
+        return known[1]
+    if values.__class__ is not dict:
+        raise TypeError("less usual")
+    text = _encode(values)
+    _last_numbers = values, text
+    return text
+
+
+def _text_of_kin(phase: PhaseInfo) -> str:
+    text = "" if phase.role == "phase" else f',"role":{_quoted(phase.role)}'
+    if phase.parent is not None:
+        text += f',"parent":{_quoted(phase.parent)}'
+    if phase.run is not None:
+        text += f',"run":{_quoted(phase.run)}'
     return text
 
 
 def _text_of_phase(phase: PhaseInfo) -> str:
-    path, position, place, announced = phase.path, phase.position, phase.place, phase.announced
-    text = _text_of_path(*path)
-    expected = _expected_values(phase)
-    if expected != _NOTHING_EXPECTED:
-        more: dict[str, Any] = {}
-        _add_expected(expected, more)
-        text += "," + _encode(more)[1:-1]
+    position, place, announced = phase.position, phase.place, phase.announced
+    text = f',"path":[{",".join(map(_quoted, phase.path))}]' if phase.path else ""
+    if (
+        phase.total is not None or phase.unit != "item" or phase.start or phase.step is not None or phase.emoji is not None
+        or phase.message is not None or phase.counters or phase.details or phase.attributes
+    ):  # fmt: skip
+        expected: dict[str, Any] = {}
+        _add_expected(phase, expected)
+        text += "," + _encode(expected)[1:-1]
     if announced is not None:
-        text += _text_of_announced(announced)
+        known = _texts.get(id(announced))
+        text += known[1] if known is not None else _keep(announced, ',"announced":' + _encode(_strict(announced)))
     if position is not None:
         text += ',"position":{' + _told(_POSITION_LABELS, _position_values(position))[1:] + "}"
-    return text + _text_of_place(*_place_values(place)) if place is not None else text
+    if place is not None:
+        known = _texts.get(id(place))
+        text += known[1] if known is not None else _keep(place, _text_of_place(place))
+    return text
 
 
-def _text_of_announced(announced: Mapping[str, object]) -> str:
-    """Return what was registered; phases of one name have one and the same mapping, which does not change."""
-    known = _announced.get(id(announced))
-    if known is None:
-        if len(_announced) >= _MOST_ANNOUNCED:
-            _announced.clear()
-        known = _announced[id(announced)] = announced, ',"announced":' + _encode(_strict(announced))
-    return known[1]
+def _text_of_place(place: Place) -> str:
+    return ',"place":{' + _told(_PLACE_LABELS, _place_values(place))[1:] + "}"
 
 
-@lru_cache(_MOST_TEXTS, typed=True)
-def _text_of_path(*path: str) -> str:
-    return ',"path":[' + ",".join(map(_quoted, path)) + "]" if path else ""
-
-
-@lru_cache(_MOST_TEXTS, typed=True)
-def _text_of_place(*values: object) -> str:
-    return ',"place":{' + _told(_PLACE_LABELS, values)[1:] + "}"
+def _keep(part: object, text: str) -> str:
+    """Remember the text of what many phases share and what does not change: where they run, how a name was registered."""
+    if len(_texts) >= _MOST_TEXTS:
+        _texts.clear()
+    _texts[id(part)] = part, text
+    return text
 
 
 def _labels(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(f',"{name}":' for name in names)
 
 
-_announced: dict[int, tuple[Mapping[str, object], str]] = {}  # kept, so that no other takes its identity
+_texts: dict[int, tuple[object, str]] = {}  # the parts are kept, so that no other takes their identity
+_last_numbers: tuple[object, str] = (None, "")
 _TEXT_OF: dict[type, Callable[[Any], str]] = {int: int.__repr__, str: _quoted, bool: lambda value: "true"}
 _POSITION_LABELS, _PLACE_LABELS = _labels(Position.__slots__), _labels(_PLACE_NAMES)
 _TOTAL_LABELS, _MORE_LABELS = _labels(("total",)), _labels(_MORE_OF_END)
@@ -257,7 +274,7 @@ def _add_phase(phase: PhaseInfo, record: dict[str, Any]) -> None:
     """Add what the start of a phase tells."""
     if phase.path:
         record["path"] = list(phase.path)
-    _add_expected(_expected_values(phase), record)
+    _add_expected(phase, record)
     if phase.announced is not None:
         record["announced"] = _strict(phase.announced)
     if phase.position is not None:
@@ -266,27 +283,26 @@ def _add_phase(phase: PhaseInfo, record: dict[str, Any]) -> None:
         record["place"] = _part(_PLACE_NAMES, _place_values(phase.place))
 
 
-def _add_expected(expected: tuple[Any, ...], record: dict[str, Any]) -> None:
+def _add_expected(phase: PhaseInfo, record: dict[str, Any]) -> None:
     """Add what was said of a phase beforehand."""
-    unit, start, total, step, message, emoji, counters, details, attributes = expected
-    if unit != "item":
-        record["unit"] = unit
-    if start:
-        record["start"] = start
-    if total is not None:
-        record["total"] = total
-    if step is not None:
-        record["step"] = step
-    if message is not None:
-        record["message"] = message
-    if emoji is not None:
-        record["emoji"] = _text(emoji)
-    if counters:
-        record["counters"] = counters
-    if details:
-        record["details"] = _strict(details)
-    if attributes:
-        record["attributes"] = _strict(attributes)
+    if phase.unit != "item":
+        record["unit"] = phase.unit
+    if phase.start:
+        record["start"] = phase.start
+    if phase.total is not None:
+        record["total"] = phase.total
+    if phase.step is not None:
+        record["step"] = phase.step
+    if phase.message is not None:
+        record["message"] = phase.message
+    if phase.emoji is not None:
+        record["emoji"] = _text(phase.emoji)
+    if phase.counters:
+        record["counters"] = phase.counters
+    if phase.details:
+        record["details"] = _strict(phase.details)
+    if phase.attributes:
+        record["attributes"] = _strict(phase.attributes)
 
 
 def _part(names: tuple[str, ...], values: tuple[Any, ...]) -> dict[str, Any]:
@@ -544,10 +560,7 @@ def _status(value: object) -> str:
 
 _ARE_NUMBERS, _ARE_TEXTS = frozenset((float, int)).issuperset, frozenset((str,)).issuperset
 _SPECIAL = {"nan": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
-_expected_values = attrgetter("unit", "start", "total", "step", "message", "emoji", "counters", "details", "attributes")
-_NOTHING_EXPECTED = _expected_values(PhaseInfo("", ""))
 _more_of_end = attrgetter(*_MORE_OF_END)
-_NOTHING_MORE = _more_of_end(PhaseEnded(PhaseInfo("", ""), 0.0, "completed", 0, None, 0.0))
 _position_values = attrgetter(*Position.__slots__)
 _place_values = attrgetter(*_PLACE_NAMES)
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from ._tracker import Phase
-    from .eta import Running
     from .events import Event, PhaseInfo, Sink
     from .sinks.jsonl import JsonlSink
 
@@ -67,7 +66,7 @@ class Run(SpecialPhase):
                 self._forget()
         return self
 
-    def _time(self, around: Running | None) -> None:
+    def _take_options(self) -> None:
         # For nobody, and of nothing that was said of what will run, none is made until somebody asks: phases inside a run
         # with a forecast are twice as dear.
         self._more()  # a run has more to do at its end than a phase with nothing to tell
@@ -158,6 +157,8 @@ class _PlannedTracker(Tracker):
             event.deviations = self._deviations()
             return
         units = event.done - phase.start
+        if not units and name not in self._planned:
+            return
         with self._lock:
             if name in self._planned:
                 self._ended[name] = self._ended.get(name, 0) + 1

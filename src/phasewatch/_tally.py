@@ -9,12 +9,13 @@ from __future__ import annotations
 import itertools
 import operator
 import sys
+from collections import deque
 
 from ._annotations import TYPE_CHECKING
 from ._loops import Loops
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
 LINE_SECONDS = 1.0  # between two progress lines
@@ -89,26 +90,65 @@ class Metric:
         return f"Metric(last={self.last!r}, mean={self.mean!r}, count={self.count!r})"
 
 
-def take_logged(values: Mapping[str, object], logged: dict[str, Metric]) -> tuple[dict[str, float], list[str]]:
-    """Add logged values to their metrics; return those that were numbers, and the names of those that were not."""
+def numbers_of(values: dict[str, object]) -> tuple[dict[str, float], list[str]]:
+    """Return those of the values that are numbers, as floats, and the names of those that are none."""
+    for value in values.values():
+        if value.__class__ is not float:
+            break
+    else:  # which most are
+        return values, []  # type: ignore[return-value]  # as was just seen
     taken: dict[str, float] = {}
     refused = []
     for name, value in values.items():
-        number = value if value.__class__ is float else as_number(value)
+        number = as_number(value)
         if number is None:
             refused.append(name)
-            continue
-        taken[name] = number
-        metric = logged.get(name)
-        if metric is None:
-            metric = logged[name] = Metric()
-        metric.add(number, 1.0)
+        else:
+            taken[name] = number
     return taken, refused
 
 
-def last_of(logged: dict[str, Metric]) -> dict[str, float]:
-    """Return the last value of each logged metric."""
-    return {name: metric.last for name, metric in logged.copy().items()}  # another thread may add to them
+class Logged:
+    """What a phase was given to log: most are given one mapping, of which nothing is made before there is more.
+
+    Several threads may log to one phase at once.
+    """
+
+    __slots__ = ("_metrics", "_waiting", "words")
+
+    def __init__(self) -> None:
+        self.words = 0  # how often it was given something
+        self._metrics: dict[str, Metric] = {}
+        self._waiting: deque[dict[str, float]] = deque()  # not in the metrics yet
+
+    def add(self, values: dict[str, float]) -> None:
+        """Take logged values; they are not changed from now on."""
+        self.words += 1
+        self._waiting.append(values)
+        if len(self._waiting) > 1:
+            self.metrics()
+
+    def metrics(self) -> dict[str, Metric]:
+        """Return the metrics, by name."""
+        metrics = self._metrics
+        while self._waiting:
+            try:
+                values = self._waiting.popleft()  # by one thread only
+            except IndexError:
+                break
+            for name, value in values.items():
+                metric = metrics.get(name)
+                if metric is None:
+                    metric = metrics[name] = Metric()
+                metric.add(value, 1.0)
+        return metrics
+
+    def last(self) -> dict[str, float]:
+        """Return the last value of each; of a single mapping, that one, whose text is known already."""
+        waiting = tuple(self._waiting)
+        if len(waiting) == 1 and not self._metrics:
+            return waiting[0]
+        return {name: metric.last for name, metric in self.metrics().copy().items()}  # another thread may add to them
 
 
 class Tally:

@@ -23,7 +23,7 @@ from ._overseen import Overseen
 from ._process import COMPLETED, ENDED, FAILED, INTERRUPTED, NOT_OPEN_YET, PENDING, UNOPENED, State
 from ._report import failure, shown, warn
 from ._spec import APART, PLAIN, PhaseSpec, as_text, count_or_warn, make_spec
-from ._tally import NO_SINGLES, Tally, as_count, last_of
+from ._tally import NO_SINGLES, Tally, as_count
 from .events import (
     PhaseEnded,
     PhaseInfo,
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from typing import Any, ClassVar, TypeVar
 
     from ._process import Process
-    from .eta import Running
     from .events import Role, Sink, Status
     from .plan import Schedule
 
+    Accident = tuple[tuple[str, str], bool, tuple[str, ...]]
     Fn = TypeVar("Fn", bound=Callable[..., Any])
     Item = TypeVar("Item")
     Self = TypeVar("Self", bound="Phase")
@@ -185,6 +185,7 @@ class Phase(Overseen):
 
     role: ClassVar[Role] = "phase"
     _spec = PLAIN
+    _of: Phase | None = None  # whose unit it is
 
     if TYPE_CHECKING:
         _home: Tracker  # by which it finds the tracker that hears of it; the default one, which sees to this itself
@@ -290,7 +291,11 @@ class Phase(Overseen):
             self._live = COMPLETED
         else:
             try:
-                self._exit(error)
+                extra = self._extra
+                if self._live is _process.process and _get_current() is self and (extra is None or not extra.depth):
+                    self._close(error)
+                else:
+                    self._exit(error)
             except (RecursionError, MemoryError):  # here is room to note it, and none for a call of ours
                 if self._live is _process.process:
                     tracker = self._tracker
@@ -311,11 +316,7 @@ class Phase(Overseen):
                 self._started = self._tracker.now()
                 self._live = process
                 _set_current(self)
-            parent, tracker = self._parent, self._tracker
-            self._time(None if parent is None or parent._extra is None else parent._extra.timing)
-            self._take_options()
-            if tracker.listening:
-                self._open(tracker, parent)
+            self._begin(self._parent, self._tracker)
         except (RecursionError, MemoryError):  # where there is no room to tell of it, there is none to report
             spec = self._spec
             if self._live is not _process.process:
@@ -347,27 +348,32 @@ class Phase(Overseen):
             self._leave_after_another()
         self._close(error)
 
-    def _open(self, tracker: Tracker, parent: Phase | None) -> None:
-        """Tell that the phase began, and have it looked after."""
-        extra = self._extra
-        if extra is None:
-            extra = self._extra = Extra()
-        extra.thread = get_ident()
-        monitor = _overseen.monitor
-        monitor.open[id(self)] = self
-        if not monitor.is_running and tracker.clock is None:
-            monitor.start()
-        if parent is not None:
-            parent._hear_of_child(self._started)
-        self._tell_start(tracker, extra)
+    def _begin(self, parent: Phase | None, tracker: Tracker) -> None:
+        """Make ready for what was said beforehand, tell that the phase began, and have it looked after."""
+        around, spec = None if parent is None else parent._extra, self._spec
+        if around is not None and around.timing is not None:  # a forecast, which wants to know of it
+            timing, extra = around.timing, self._extra or self._more()
+            extra.timing = timing.forecast.begin(self.name, self._started, timing, is_unit=parent is self._of)
+        if spec is not PLAIN and spec is not APART:  # these say nothing
+            self._take_options()
+        if tracker.listening:
+            extra = self._extra or self._more()
+            extra.thread = get_ident()
+            monitor = _overseen.monitor
+            monitor.open[id(self)] = self
+            if not monitor.is_running and tracker.clock is None:
+                monitor.start()
+            if around is not None:
+                if around.vigil is not None:  # a sign of life
+                    around.vigil.child_at = self._started
+                if not around.is_told:
+                    parent._tell_before()  # type: ignore[union-attr]  # there is one, if anything is around
+            self._tell_start(tracker, extra, tracker.wall())
 
-    def _tell_start(self, tracker: Tracker, extra: Extra, seconds_ago: float = 0.0) -> None:
-        parent = self._parent
-        if parent is not None and parent._extra is not None and not parent._extra.is_told:
-            parent._tell_before()
+    def _tell_start(self, tracker: Tracker, extra: Extra, time: float) -> None:
         extra.is_told = True
         try:
-            tracker.emit(PhaseStarted(extra.info or self._describe(), tracker.wall() - seconds_ago))
+            tracker.emit(PhaseStarted(extra.info or self._describe(), time))
         except (RecursionError, MemoryError):
             extra.is_told = False
             raise
@@ -376,7 +382,13 @@ class Phase(Overseen):
         """Tell the start, if there was no room for it, before something else is told of the phase."""
         extra = self._more()
         if not extra.is_told and self._is_open():
-            self._tell_start(self._tracker, extra, max(0.0, self._tracker.now() - self._started))
+            self._tell_start_late(extra, self._tracker.now())
+
+    def _tell_start_late(self, extra: Extra, now: float) -> None:
+        tracker, parent = self._tracker, self._parent
+        if parent is not None and parent._extra is not None and not parent._extra.is_told:
+            parent._tell_before()
+        self._tell_start(tracker, extra, tracker.wall() - max(0.0, now - self._started))
 
     def _close(self, error: BaseException | None) -> None:
         tracker = self._tracker
@@ -395,15 +407,6 @@ class Phase(Overseen):
             tracker.owed.append((self, error))  # there is more room when the phase around it is left
         except Exception:
             failure(f"phase {self.name!r} could not be closed; the program goes on")
-
-    def _finish(self, error: BaseException | None) -> None:
-        """Tell everybody that the phase has ended; again, if there was no room to tell all."""
-        self._conclude(error)
-        extra, parent = self._extra, self._parent
-        if extra is not None and extra.timing is not None:
-            extra.timing.forecast.end(extra.timing, self._stopped, completed=self._live is COMPLETED)
-        if parent is not None and parent._extra is not None and parent._extra.tally is not None:
-            self._report_to(parent, parent._extra.tally)
 
     def _is_closed(self) -> bool:
         return self._live in ENDED
@@ -455,9 +458,12 @@ class Phase(Overseen):
         extra = self._extra or self._more()
         if extra.info is not None:
             return extra.info
-        name, live, spec = self.name, self._live, self._spec
+        name, live, spec, parent = self.name, self._live, self._spec, self._parent
         process = live if isinstance(live, _process.Process) else _this_process()
-        around, id, place = self._around(process), process.new_id(), _process.place()
+        id, place, outer = process.new_id(), _process.place(), self._outer
+        around = process.origin if parent is None else (parent._extra and parent._extra.info) or parent._describe()
+        if parent is None and outer is not None and outer._live is ELSEWHERE:
+            around = outer._describe()
         if around is None:
             info = PhaseInfo(name, id, None, None, (name,), place, registered(name))
         else:
@@ -466,62 +472,71 @@ class Phase(Overseen):
             info.total, info.unit, info.start = spec.total, spec.unit, spec.start
             info.counters, info.details, info.attributes = spec.counters, spec.details, spec.attributes
             info.message, info.step, info.emoji = spec.message, spec.step, spec.emoji
-        self._complete(info)
+        if self.role != "phase":
+            self._complete(info)
         extra.info = info  # whole, since another thread may look
         return info
 
     def _complete(self, info: PhaseInfo) -> None:
-        """Add what only some kinds of phases tell of themselves."""
+        """Add what runs and steps alone tell of themselves."""
 
-    def _around(self, process: Process) -> PhaseInfo | None:
-        """Return what the phase hangs under, which may be open in another process."""
-        parent = self._parent
-        if parent is not None:
-            return (parent._extra and parent._extra.info) or parent._describe()
-        outer = self._outer
-        return outer._describe() if outer is not None and outer._live is ELSEWHERE else process.origin
-
-    def _conclude(self, error: BaseException | None) -> None:
-        """Tell how the phase ended: to its parent, and to who listens."""
-        tracker, tally, now = self._tracker, self._tally, self._stopped
+    def _finish(self, error: BaseException | None) -> None:
+        """Tell everybody how the phase ended; again, if there was no room to tell all."""
+        tracker, parent, now = self._tracker, self._parent, self._stopped
+        extra = self._extra or self._more()
+        tally, listening = extra.tally, tracker.listening
         if error is not None:
             self._live = _outcome(error)
         completed = self._live is COMPLETED
-        listening = tracker.listening
         if listening:
-            extra = self._extra or self._more()
             if not extra.is_told:
-                self._tell_start(tracker, extra, now - self._started)
-            self._leave_monitor(extra, completed, now)
+                self._tell_start_late(extra, now)
+            _overseen.monitor.open.pop(id(self), None)  # when it has ended before that, nobody looks at it from now on
+            if extra.vigil is not None:
+                self._leave_monitor(extra.vigil, completed, now)
         if tally is not None:
-            self._singles = NO_SINGLES
-            handed = tally.end_loops()
-            if handed:
-                self._count(tally, handed, now, shown=False)  # of loops that were left, by `break` or by an exception
-            if listening and completed:
-                self._show_last(tally, now)
-        innermost, origin = False, None
-        if not completed:
-            assert error is not None
-            innermost, origin = self._trace(error)
+            self._end_tally(tally, now, shown=listening and completed)
+        accident = None if completed else self._trace(error)
         if listening and not extra.is_ended:
-            elapsed, info = now - self._started, extra.info or self._describe()
-            status, done = self._live.status, self._spec.start
-            logged = last_of(extra.logged) if extra.logged else None
-            elapsed = elapsed if elapsed > 0.0 else 0.0
-            ended = PhaseEnded(info, tracker.wall(), status, done, None, elapsed, None, None, logged)
-            if tally is not None:
-                ended.done, ended.total = tally.done, tally.total
-                ended.counters, ended.means = dict(tally.counters), tally.mean_values()
-            if not completed and error is not None:
-                ended.error, ended.innermost, ended.origin = told(error), innermost, origin
-            if extra.resumed_at is not None:
-                ended.active = extra.active_until(now)
-            tracker.emit(ended)
-            extra.is_ended = True
+            self._tell_end(tracker, extra, accident)
+        if extra.timing is not None:
+            extra.timing.forecast.end(extra.timing, now, completed=completed)
+        around = None if parent is None else parent._extra
+        if around is not None:
+            if around.vigil is not None:
+                around.vigil.child_at = now
+            if around.tally is not None:
+                self._report_to(parent, around.tally)  # type: ignore[arg-type]  # there is one, if anything is around
 
-    def _trace(self, error: BaseException) -> tuple[bool, tuple[str, ...]]:
-        """Return whether an exception was first seen here, and the path of where it was; the parent will know it."""
+    def _tell_end(self, tracker: Tracker, extra: Extra, accident: Accident | None) -> None:
+        info, elapsed = extra.info or self._describe(), self._stopped - self._started
+        elapsed = elapsed if elapsed > 0.0 else 0.0
+        status, done, tally = self._live.status, self._spec.start, extra.tally
+        logged = None if extra.logged is None else extra.logged.last()
+        ended = PhaseEnded(info, tracker.wall(), status, done, None, elapsed, None, None, logged)
+        if tally is not None:
+            ended.done, ended.total = tally.done, tally.total
+            ended.counters, ended.means = dict(tally.counters), tally.mean_values()
+        if accident is None:
+            tracker.kinds.ended.append((info.path, elapsed))
+        else:
+            ended.error, ended.innermost, ended.origin = accident
+        if extra.resumed_at is not None:
+            ended.active = extra.active_until(self._stopped)
+        tracker.emit(ended)
+        extra.is_ended = True
+
+    def _end_tally(self, tally: Tally, now: float, *, shown: bool) -> None:
+        self._singles = NO_SINGLES
+        handed = tally.end_loops()
+        if handed:
+            self._count(tally, handed, now, shown=False)  # of loops that were left, by `break` or by an exception
+        if shown:
+            self._show_last(tally, now)
+
+    def _trace(self, error: BaseException | None) -> Accident:
+        """Return what an exception was, whether it was first seen here, and the path of where; the parent will know it."""
+        assert error is not None
         extra, parent = self._more(), self._parent
         told_before = path_of(error, extra.faults)
         origin = told_before or self.path
@@ -530,12 +545,7 @@ class Phase(Overseen):
             around = parent._more()
             around.faults = (*around.faults[-_MOST_FAULTS:], Fault(error, origin))
         extra.faults = ()
-        return told_before is None, origin
-
-    def _time(self, around: Running | None) -> None:
-        """Let the forecast, if there is one around the phase, know of it."""
-        if around is not None:
-            self._more().timing = around.forecast.begin(self.name, self._started, around)
+        return told(error), told_before is None, origin
 
     def _report_to(self, parent: Phase, tally: Tally) -> None:
         """Tell an ended phase's parent, on its tally, what the phase means for it."""
@@ -669,8 +679,13 @@ class _Step(SpecialPhase):
     role = "step"
 
     def __init__(self, of: Phase, name: str, spec: PhaseSpec, number: int | None, epoch: int | None) -> None:
-        self._specify(of._home, name, spec)
-        self._of = of
+        # What _specify does, written out.
+        self._home = of._home
+        self._spec = spec
+        self.name = name
+        self._live = PENDING
+        self._extra = None
+        self._of: Phase = of
         self._given_number = number
         self._epoch = epoch
 
@@ -682,11 +697,6 @@ class _Step(SpecialPhase):
             return of, of._tracker
         self._warn("step", f"is a step of {of.name!r}, which is {of._whereabouts()}; take steps inside its block")
         return super()._place(outer)
-
-    def _time(self, around: Running | None) -> None:
-        if around is not None:
-            timing = around.forecast.begin(self.name, self._started, around, is_unit=self._parent is self._of)
-            self._more().timing = timing
 
     def _complete(self, info: PhaseInfo) -> None:
         info.role, info.position = self.role, self._position()

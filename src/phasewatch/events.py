@@ -282,8 +282,9 @@ class MetricsLogged(Event):
     __slots__ = ("values",)
     type = "metrics"
 
-    def __init__(self, phase: PhaseInfo, time: float, *, values: Mapping[str, float]) -> None:
-        super().__init__(phase, time)
+    def __init__(self, phase: PhaseInfo, time: float, values: Mapping[str, float]) -> None:
+        self.phase = phase
+        self.time = time
         self.values = values
 
 

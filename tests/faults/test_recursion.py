@@ -334,7 +334,7 @@ def stream(sink: MemorySink) -> list[str]:
 WHOLE = ["start A", "start B", "end B", "end A"]
 
 
-@pytest.mark.parametrize("method", ["_exit", "_close", "_finish", "_conclude", "_open", "_tell_start", "_time", "_describe"])
+@pytest.mark.parametrize("method", ["_close", "_finish", "_more", "_begin", "_tell_start", "_tell_end", "_describe"])
 @pytest.mark.parametrize("clock", [None, FakeClock()], ids=["the system's clock", "a clock of its own"])
 def test_wherever_the_room_ends_it_is_told_with_the_phase_around_it(
     method: str, clock: FakeClock | None, caplog: pytest.LogCaptureFixture
@@ -351,7 +351,7 @@ def test_wherever_the_room_ends_it_is_told_with_the_phase_around_it(
     assert not caplog.records
 
 
-@pytest.mark.parametrize("method", ["_exit", "_close", "_finish"])
+@pytest.mark.parametrize("method", ["_close", "_finish"])
 def test_an_error_for_whose_phase_there_is_no_room_is_told_as_what_it_was(method: str) -> None:
     sink = MemorySink()
     tracker = Tracker([sink])
