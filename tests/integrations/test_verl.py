@@ -310,6 +310,18 @@ def test_a_plain_training_has_its_phases_and_nothing_is_told_after_it(plain_verl
     assert {node.metrics["accuracy"] for node in all_of(run, "VALIDATION")} == {0.5}
 
 
+def test_the_settings_of_the_training_are_asked_once_and_not_at_each_step(
+    plain_verl: Any, phaselog: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = plain_settings()
+    trained(plain_verl.RayPPOTrainer(settings, gen=lambda: settings.pop("trainer", None)))
+    (run,) = roots(phaselog)
+    assert names(run) == ("plain", PLAIN)
+    positions = [step.phase.position for step in all_of(run, "TRAINING STEP")]
+    assert [(position.number, position.epoch, position.epochs) for position in positions] == [(1, 1, 1), (2, 1, 1), (3, 1, 1)]
+    assert not caplog.records
+
+
 def test_a_trainer_that_trains_inside_of_another_leaves_that_one_as_it_was(plain_verl: Any, phaselog: Any) -> None:
     inner: list[Any] = []
 
