@@ -11,7 +11,6 @@ from rich.console import Console, Group
 
 from ._lives import Lives
 from ._tables import show, summary_parts
-from .metalog.banners import blocks
 from .reader import read
 from .sinks.console import ConsoleSink
 from .sinks.live import LiveView
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from .events import Event
+    from .metalog.banners import Block
     from .summary import Summary
     from .totals import Totals
 
@@ -104,18 +104,18 @@ class _Screen(ConsoleSink):
 
     def __init__(self, console: Console, view: LiveView, *, is_behind: bool) -> None:
         super().__init__(console, "live", view=view)
-        self._held: deque[tuple[Event, Totals | None]] | None = deque(maxlen=_LAST) if is_behind else None
+        self._held: deque[tuple[Event, list[Block], Totals | None]] | None = deque(maxlen=_LAST) if is_behind else None
 
-    def _tell(self, event: Event, totals: Totals | None) -> None:
+    def _tell(self, event: Event, said: list[Block], totals: Totals | None) -> None:
         if self._held is None:
-            super()._tell(event, totals)
-        elif totals is not None or any(block.is_banner for block in blocks(event)):
-            self._held.append((event, totals))
+            super()._tell(event, said, totals)
+        elif totals is not None or any(block.is_banner for block in said):
+            self._held.append((event, said, totals))
 
     def catch_up(self) -> None:
         held, self._held = self._held, None
-        for event, totals in held or ():
-            self._tell(event, totals)
+        for event, said, totals in held or ():
+            self._tell(event, said, totals)
 
 
 class _Ages:

@@ -318,7 +318,7 @@ def test_the_settings_of_the_training_are_asked_once_and_not_at_each_step(
     (run,) = roots(phaselog)
     assert names(run) == ("plain", PLAIN)
     positions = [step.phase.position for step in all_of(run, "TRAINING STEP")]
-    assert [(position.number, position.epoch, position.epochs) for position in positions] == [(1, 1, 1), (2, 1, 1), (3, 1, 1)]
+    assert [(one.number, one.epoch, one.epochs) for one in positions] == [(1, 1, 1), (2, 1, 1), (3, 1, 1)]
     assert not caplog.records
 
 

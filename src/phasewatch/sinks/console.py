@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from typing import IO, Literal
 
     from ..events import Event
+    from ..metalog.banners import Block
 
 MODES = ("auto", "plain", "live", "off")
 
@@ -101,13 +102,14 @@ class ConsoleSink:
             return
         if isinstance(event, PhaseAlive) and self._stream().is_terminal:  # there, a person sees it
             return
-        # Under the lock from the start: the totals too are fed by several threads.
-        with self._lock:
+        said = blocks(event)
+        with self._lock:  # the totals too are fed by several threads
             totals = self._add_up(event)
-            self._tell(event, totals)
+            if said or totals is not None:
+                self._tell(event, said, totals)
 
-    def _tell(self, event: Event, totals: Totals | None) -> None:
-        lines = self._lines(event)
+    def _tell(self, event: Event, said: list[Block], totals: Totals | None) -> None:
+        lines = self._lines(event, said)
         if lines or totals is not None:
             elapsed = event.elapsed if isinstance(event, PhaseEnded) else 0.0
             if _sigpipe_kills():
@@ -148,13 +150,13 @@ class ConsoleSink:
         # In a run alone: that ends its phases when SIGTERM comes, so that the terminal is left as it was.
         return isinstance(event, PhaseStarted) and phase.role == "run" and phase.parent is None and not rank
 
-    def _lines(self, event: Event) -> list[_Line]:
+    def _lines(self, event: Event, said: list[Block]) -> list[_Line]:
         lines: list[_Line] = []
         if isinstance(event, PhaseProgressed) and self._region is not None and self._region.is_open:
             is_last = event.total is not None and event.done >= event.total
             if not is_last:  # which stays, with the result
                 return lines
-        for block in blocks(event):
+        for block in said:
             if block.is_banner and not self._after_blank:
                 lines.append(("blank", "", block.tone))
             lines += [(role, text, block.tone) for role, text in block.lines]
