@@ -292,8 +292,8 @@ def measured(make: Callable[[str | None], Callable[[], object]]) -> Measured:
 
 
 HEADER = [
-    "| a step of | bare, with the 50 ms | inside of phasewatch (10th to 90th percentile) | share | with - without |",
-    "|---|---|---|---|---|",
+    "| a step of | bare, with the 50 ms | inside of phasewatch (10th to 90th percentile) | share | 1 % of | apart |",
+    "|---|---|---|---|---|---|",
 ]
 
 
@@ -311,7 +311,8 @@ def main(arguments: list[str]) -> int:
     for name in names or [name for name in TRAINERS if importlib.util.find_spec(name) is not None]:
         bare, ours, apart = measured(TRAINERS[name])
         step, added = bare + WAIT, statistics.median(ours)
-        figures = f"{added * 1e3:.2f} ms ({_part(ours, 0.1):.2f} to {_part(ours, 0.9):.2f}) | {added / step:.1%}"
+        shares = f"{added / step:.1%} | {added / MOST * 1e3:.0f} ms"
+        figures = f"{added * 1e3:.2f} ms ({_part(ours, 0.1):.2f} to {_part(ours, 0.9):.2f}) | {shares}"
         table.append(f"| {name} | {step * 1e3:.0f} ms | {figures} | {_part(apart, 0):.2f} to {_part(apart, 1):.2f} ms |")
         print(table[-1], flush=True)
         over = over or added > MOST * step
