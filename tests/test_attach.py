@@ -65,6 +65,13 @@ def test_phases_of_the_block_hang_under_the_phase_of_the_carrier(phaselog: Phase
     assert opened() == NOWHERE
 
 
+def test_a_step_hangs_under_its_phase_whatever_is_attached_around_it(phaselog: PhaseLog) -> None:
+    with phase("TRAINING", total=2, unit="step") as training:
+        with attach(A), training.step() as step:
+            assert step.path == ("TRAINING", "TRAINING STEP")
+    assert {event.parent for event in phaselog.events if event.name == "TRAINING STEP"} == {training.id}
+
+
 def test_a_plain_call_holds_for_good(phaselog: PhaseLog) -> None:
     attach(A)
     assert (opened(), in_thread(opened)) == (UNDER_A, UNDER_A)

@@ -371,6 +371,40 @@ def test_what_is_usual_is_written_without_a_mapping(mocker: Any) -> None:
         assert json.loads(line_of(event))["event"] == event.type
 
 
+def test_metrics_that_are_told_again_are_not_taken_for_others() -> None:
+    phase = PhaseInfo("A", id="1")
+    first, second = {"loss": 0.5}, {"loss": 0.25}
+    for values in (first, first, second, first, {}):
+        logged = json.loads(line_of(MetricsLogged(phase, 1.0, values=values)))
+        ended = json.loads(line_of(PhaseEnded(phase, 2.0, "completed", 0, None, 1.0, metrics=values)))
+        assert (logged.get("values", {}), ended.get("metrics", {})) == (values, values)
+
+
+def test_what_many_phases_share_is_remembered_as_long_as_it_is_and_not_without_end(mocker: Any) -> None:
+    mocker.patch.object(_records, "_MOST_TEXTS", 3)
+    for number in range(50):  # one may be where the one before it was
+        info = PhaseInfo("A", id="1", place=Place(host=f"h{number}"), announced={"emoji": f"e{number}"})
+        for _ in range(2):
+            record = json.loads(line_of(PhaseStarted(info, 1.0)))
+            assert (record["place"], record["announced"]) == ({"host": f"h{number}"}, {"emoji": f"e{number}"})
+        assert len(_records._texts) <= 3
+        del info
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        {"counters": {"n": 1.0}}, {"means": {"m": 0.5}}, {"error": ("ValueError", "no")}, {"active": 0.5}, {"total": 3},
+        {"deviations": {"A": (1, 2)}}, {"innermost": True}, {"metrics": {"m": 0.5}}, {"origin": ("A",)},
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_an_end_tells_each_figure_of_its_own(figure: dict[str, Any]) -> None:
+    known: dict[str, Any] = {"total": None, **figure}
+    event = PhaseEnded(PhaseInfo("A", id="1"), 1.0, status="completed", done=0, elapsed=0.5, **known)
+    assert line_of(event) == encoded(record_of(event))
+
+
 # Reading many phases.
 
 

@@ -150,6 +150,14 @@ def test_a_phase_that_was_said_to_stall_after_some_time_is_announced_then_and_wh
     assert "▶️ [META] PHASE RESUMED: GENERATE | Quiet: " in text
 
 
+def test_a_phase_that_had_stalled_moves_when_a_phase_inside_it_begins(phaselog: PhaseLog) -> None:
+    with phase("A", stall_after=20):
+        wait(phaselog, 25)
+        with phase("B"):
+            wait(phaselog, 2)
+            assert [(kind, name) for kind, name, _ in stalls(phaselog)] == [("stalled", "A"), ("resumed", "A")]
+
+
 def test_a_phase_that_stalls_again_and_again_is_announced_after_twice_as_long_each_time(phaselog: PhaseLog) -> None:
     with phase("A", stall_after=10):
         wait(phaselog, 100)

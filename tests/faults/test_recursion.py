@@ -437,6 +437,20 @@ def test_a_start_that_is_owed_is_told_before_those_inside_and_before_all_else_th
     assert stream(sink)[7:9] == ["start D", "progress D"]
 
 
+def test_a_start_that_is_told_late_tells_when_it_was_and_comes_after_that_around_it() -> None:
+    sink, clock = MemorySink(), FakeClock()
+    tracker = Tracker([sink], clock)
+    with no_room("_tell_start", times=2), tracker.phase("A"):
+        clock.advance(5)
+        with tracker.phase("B") as handle:
+            clock.advance(2)
+            handle.log(loss=1)
+            clock.advance(1)
+    assert stream(sink) == ["start A", "start B", "metrics B", "end B", "end A"]
+    begun = clock.wall() - 8
+    assert [event.time - begun for event in sink.events] == [0, 5, 7, 8, 8]
+
+
 def test_ctrl_c_where_there_is_no_room_to_leave_is_not_replaced() -> None:
     class Interrupting(MemorySink):
         def emit(self, event: Event) -> None:

@@ -105,7 +105,7 @@ class ConsoleSink:
         said = blocks(event)
         with self._lock:  # the totals too are fed by several threads
             totals = self._add_up(event)
-            if said or totals is not None:
+            if said:  # the end of a run says something always
                 self._tell(event, said, totals)
 
     def _tell(self, event: Event, said: list[Block], totals: Totals | None) -> None:
