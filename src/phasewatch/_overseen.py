@@ -74,8 +74,7 @@ class Overseen(Counting):
         tracker, tally, spec = self._tracker, self._tally, self._spec
         kind = tracker.kinds.of(self._describe().path)
         done = self.done
-        # Before the look, since that is how long it was quiet if it moves now.
-        quiet = vigil.quiet(now)
+        quiet = vigil.was_quiet(now)
         words = 0 if tally is None else tally.words
         logged = self._more().logged
         words += 0 if logged is None else logged.words

@@ -59,7 +59,7 @@ class Vigil:
         self.counted = counted  # units at the last look
         self.counted_at = started  # clock seconds since when there are so many
         self.announced = 0  # how often it was said to have stalled
-        self._sign: object = None
+        self._sign: tuple[int, int, float] | None = None  # what the last look saw: units, words and `child_at`
         self._spoke_at = started
         self._beats = 0  # how often it was said to be alive since it last spoke itself
 
@@ -84,6 +84,11 @@ class Vigil:
     def quiet(self, now: float) -> float:
         """Return the seconds since the last sign of life."""
         return max(0.0, now - max(self.moved_at, self.child_at))
+
+    def was_quiet(self, now: float) -> float:
+        """Return the seconds without a sign of life, if one that no look has seen yet ends them now."""
+        child_at = self.child_at if self._sign is None else self._sign[2]
+        return max(0.0, now - max(self.moved_at, child_at))
 
     def beats(self, now: float, spoke_at: float | None, schedule: Sequence[float]) -> bool:
         """Whether it is time to say that the phase is alive.
