@@ -380,6 +380,12 @@ def test_metrics_that_are_told_again_are_not_taken_for_others() -> None:
         assert (logged.get("values", {}), ended.get("metrics", {})) == (values, values)
 
 
+def test_metrics_that_are_changed_between_two_events_are_told_as_they_are() -> None:
+    phase, values = PhaseInfo("A", id="1"), {"loss": 0.5}
+    for values["loss"] in (0.5, 0.25):
+        assert json.loads(line_of(MetricsLogged(phase, 1.0, values=values)))["values"] == values
+
+
 def test_what_many_phases_share_is_remembered_as_long_as_it_is_and_not_without_end(mocker: Any) -> None:
     mocker.patch.object(_records, "_MOST_TEXTS", 3)
     for number in range(50):  # one may be where the one before it was

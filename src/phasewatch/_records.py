@@ -175,11 +175,11 @@ def _told(labels: tuple[str, ...], values: tuple[Any, ...]) -> str:
 def _text_of_numbers(values: Mapping[str, float]) -> str:
     """Return metrics. Those of most phases are told twice, when they are logged and when the phase ends."""
     global _last_numbers
-    known = _last_numbers
-    if known[0] is values:
-        return known[1]
+    known, as_told, text = _last_numbers
+    if known is values and as_told == values:  # whoever makes events by hand may have changed them since
+        return text
     text = _encode(values)  # type: ignore[arg-type]  # what is no dict it refuses, as `line_of` knows
-    _last_numbers = values, text
+    _last_numbers = values, dict(values), text
     return text
 
 
@@ -230,7 +230,7 @@ def _labels(names: Iterable[str]) -> tuple[str, ...]:
 
 
 _texts: dict[int, tuple[object, str]] = {}  # the parts are kept, so that no other takes their identity
-_last_numbers: tuple[object, str] = (None, "")
+_last_numbers: tuple[object, Mapping[str, float], str] = (None, NOTHING, "")
 _TEXT_OF: dict[type, Callable[[Any], str]] = {int: int.__repr__, str: _quoted, bool: lambda value: "true"}
 _POSITION_LABELS, _PLACE_LABELS = _labels(Position.__slots__), _labels(_PLACE_NAMES)
 _TOTAL_LABELS, _MORE_LABELS = _labels(("total",)), _labels(_MORE_OF_END)

@@ -312,7 +312,7 @@ class Lengths:
         return (self._noise + self._squares) / max(1, self._count - 1)
 
     def _weigh(self, whole: float) -> None:
-        """Weigh the stories, unless another thread does or closes a group."""
+        """Weigh the stories, unless another thread does or looks at what waits."""
         if self._weighing.acquire(False):
             try:
                 self._weigh_alone(whole)
