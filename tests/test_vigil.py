@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import phasewatch
-from phasewatch import PhaseAlive, PhaseResumed, PhaseStalled, PhasewatchWarning, phase
+from phasewatch import Event, PhaseAlive, PhaseResumed, PhaseStalled, PhasewatchWarning, Tracker, phase
+from phasewatch._tracker import look
 from phasewatch._vigil import HEARTBEAT, Kind, Kinds, Vigil, limit
 from phasewatch.stalls import Spread
-from phasewatch.testing import PhaseLog
+from phasewatch.testing import FakeClock, MemorySink, PhaseLog
 
 
 def wait(log: PhaseLog, seconds: int) -> None:
@@ -157,6 +158,22 @@ def test_a_phase_that_had_stalled_moves_when_a_phase_inside_it_begins(phaselog: 
             wait(phaselog, 2)
             # It began a second before the look that tells it.
             assert stalls(phaselog) == [("stalled", "A", 20), ("resumed", "A", 26)]
+
+
+def test_while_the_end_of_a_phase_is_told_the_one_around_it_is_not_taken_for_quiet() -> None:
+    class Slow(MemorySink):
+        def emit(self, event: Event) -> None:
+            super().emit(event)
+            if event.type == "end":
+                look()  # the monitor's, which does not wait for a sink
+
+    sink, clock = MemorySink(), FakeClock()
+    tracker = Tracker([sink, Slow()], clock)
+    tracker.heartbeat = (10.0,)
+    with tracker.phase("A", stall_after=20), tracker.phase("B"):
+        look()
+        clock.advance(30)
+    assert [event.name for event in sink.events if event.type in ("alive", "stalled")] == []
 
 
 def test_a_phase_that_stalls_again_and_again_is_announced_after_twice_as_long_each_time(phaselog: PhaseLog) -> None:

@@ -483,7 +483,7 @@ class Phase(Overseen):
     def _finish(self, error: BaseException | None) -> None:
         """Tell everybody how the phase ended; again, if there was no room to tell all."""
         tracker, parent, now = self._tracker, self._parent, self._stopped
-        extra = self._extra or self._more()
+        extra, around = self._extra or self._more(), None if parent is None else parent._extra
         tally, listening = extra.tally, tracker.listening
         if error is not None:
             self._live = _outcome(error)
@@ -491,6 +491,8 @@ class Phase(Overseen):
         if listening:
             if not extra.is_told:
                 self._tell_start_late(extra, now)
+            if around is not None and around.vigil is not None:  # before the one around it is the innermost
+                around.vigil.child_at = now
             _overseen.monitor.open.pop(id(self), None)  # when it has ended before that, nobody looks at it from now on
             if extra.vigil is not None:
                 self._leave_monitor(extra.vigil, completed, now)
@@ -501,12 +503,8 @@ class Phase(Overseen):
             self._tell_end(tracker, extra, accident)
         if extra.timing is not None:
             extra.timing.forecast.end(extra.timing, now, completed=completed)
-        around = None if parent is None else parent._extra
-        if around is not None:
-            if around.vigil is not None:
-                around.vigil.child_at = now
-            if around.tally is not None:
-                self._report_to(parent, around.tally)  # type: ignore[arg-type]  # there is one, if anything is around
+        if around is not None and around.tally is not None:
+            self._report_to(parent, around.tally)  # type: ignore[arg-type]  # there is one, if anything is around
 
     def _tell_end(self, tracker: Tracker, extra: Extra, accident: Accident | None) -> None:
         info, elapsed = extra.info or self._describe(), self._stopped - self._started
